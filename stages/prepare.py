@@ -1,0 +1,164 @@
+"""Make validated, deduplicated, leak-free splits: data/raw (or data.path) → data/pairs, metrics/data.json.
+
+    python stages/prepare.py
+
+data/pairs holds train, validation, test and mt_bench_human, and rejects: every row that is no pair, with the reason.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from reward_model.errors import UserError, run
+from reward_model.files import new_folder, write_json, write_jsonl
+from reward_model.pairs import (
+    Columns,
+    Intake,
+    Message,
+    Pair,
+    Row,
+    TurnedAway,
+    checked_pair,
+    choose_pairs,
+    normalised_prompt,
+    pair_from_row,
+    require_columns,
+    split_pairs,
+    take_in,
+)
+from reward_model.params import DataParams, load_params
+from reward_model.readers import read_rows
+
+RAW = Path("data/raw")
+
+
+def main() -> None:
+    data = load_params().data
+    intake = take_in_source(data)
+    external = take_in(read_rows(RAW / "mt_bench_human.jsonl"), pair_from_mt_bench)
+    splits, counts = make_splits(intake, external, data)
+    with new_folder(Path("data/pairs")) as folder:
+        for name, pairs in splits.items():
+            write_jsonl(folder / f"{name}.jsonl", (pair.to_record() for pair in pairs))
+        write_jsonl(folder / "rejects.jsonl", intake.rejects + external.rejects)
+    write_json(Path("metrics/data.json"), counts)
+    print(summary(counts))
+
+
+def take_in_source(data: DataParams) -> Intake:
+    """Read the pairs that `data.source` names."""
+    if data.source == "sample":
+        return take_in(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval)
+    path = Path(data.path) if data.source == "path" else RAW / "hub.parquet"
+    columns = Columns(
+        data.prompt_column, data.chosen_column, data.rejected_column, data.margin_column, data.source_column
+    )
+    default_source = path.name.split(".")[0] if data.source == "path" else data.source
+    intake = take_in(read_rows(path), from_columns(columns, default_source))
+    require_columns(intake, columns)
+    return intake
+
+
+def from_columns(columns: Columns, default_source: str) -> Callable[[Row], Pair]:
+    """The reader of rows with these columns."""
+    return lambda row: pair_from_row(row, columns, default_source)
+
+
+def pair_from_alpaca_eval(row: Row) -> Pair:
+    """A pair on which both AI annotators agree.
+
+    Raises:
+        TurnedAway: contradiction (one annotator judged it both ways), tie, annotators_disagree; as `checked_pair`.
+    """
+    claude, gpt4 = row["claude"], row["gpt4"]
+    if {1, 2} <= set(claude) or {1, 2} <= set(gpt4):
+        raise TurnedAway("contradiction")
+    if 0 in claude or 0 in gpt4:
+        raise TurnedAway("tie")
+    if claude != gpt4:
+        raise TurnedAway("annotators_disagree")
+    chosen, rejected = row[f"response_{claude[0]}"], row[f"response_{3 - claude[0]}"]
+    return checked_pair([Message(role="user", content=row["prompt"])], chosen, rejected, "alpaca_eval")
+
+
+def pair_from_mt_bench(row: Row) -> Pair:
+    """A pair judged by human experts (first turn).
+
+    Raises:
+        TurnedAway: tie; as `checked_pair`.
+    """
+    if row["human_label"] not in ("A", "B"):
+        raise TurnedAway("tie")
+    chosen, rejected = row["answer_a"], row["answer_b"]
+    if row["human_label"] == "B":
+        chosen, rejected = rejected, chosen
+    return checked_pair([Message(role="user", content=row["input"])], chosen, rejected, f"mt_bench/{row['category']}")
+
+
+def make_splits(intake: Intake, external: Intake, data: DataParams) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
+    """Split by prompt, keep the external prompts out of training and validation, and limit the training pairs.
+
+    Returns:
+        The pairs by split, and the counts for metrics/data.json.
+
+    Raises:
+        UserError: a split is empty.
+    """
+    splits = split_pairs(
+        intake.pairs,
+        validation_fraction=data.validation_fraction,
+        test_fraction=data.test_fraction,
+        seed=data.seed,
+    )
+    external_prompts = {normalised_prompt(pair.prompt) for pair in external.pairs}
+    before = sum(map(len, splits.values()))
+    for name in ("train", "validation"):
+        splits[name] = [pair for pair in splits[name] if normalised_prompt(pair.prompt) not in external_prompts]
+    leaked = before - sum(map(len, splits.values()))
+    available = len(splits["train"])
+    splits["train"] = choose_pairs(splits["train"], data.max_samples, data.seed)
+    splits["mt_bench_human"] = external.pairs
+    check_not_empty(splits, intake)
+    counts = {
+        "source": data.source,
+        **intake.counts(),
+        "prompts_of_mt_bench_removed": leaked,
+        "train_available": available,
+        "mt_bench_human": external.counts(),
+        "splits": {name: describe(pairs) for name, pairs in splits.items()},
+    }
+    return splits, counts
+
+
+def check_not_empty(splits: dict[str, list[Pair]], intake: Intake) -> None:
+    """Raise a `UserError` that says which split is empty and why."""
+    empty = [name for name, pairs in splits.items() if not pairs]
+    if empty:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in intake.counts()["turned_away"].items()) or "none"
+        raise UserError(
+            f"no pairs for {', '.join(empty)}: {intake.rows} rows gave {len(intake.pairs)} pairs (turned away: "
+            f"{reasons}); give more prompts, or set data.test_fraction and data.validation_fraction higher"
+        )
+
+
+def describe(pairs: list[Pair]) -> dict[str, Any]:
+    """Size of a split, and how often the longer response (in characters) is the chosen one; ties count half."""
+    longer = sum(
+        0.5 if len(pair.chosen) == len(pair.rejected) else len(pair.chosen) > len(pair.rejected) for pair in pairs
+    )
+    return {
+        "pairs": len(pairs),
+        "prompts": len({normalised_prompt(pair.prompt) for pair in pairs}),
+        "longer_wins": longer / len(pairs),
+    }
+
+
+def summary(counts: dict[str, Any]) -> str:
+    """The counts for people."""
+    turned_away = ", ".join(f"{count} {reason}" for reason, count in counts["turned_away"].items()) or "none"
+    sizes = ", ".join(f"{name} {split['pairs']}" for name, split in counts["splits"].items())
+    return f"{counts['rows']} rows, {counts['kept']} pairs kept; turned away: {turned_away}\npairs: {sizes}"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,35 @@
+"""Which device and which precision to compute in."""
+
+import torch
+
+from reward_model.errors import UserError
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Resolve `train.device`; `auto` is cuda, else mps, else cpu.
+
+    Raises:
+        UserError: the device is not on this machine.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available[wanted]:
+        names = ", ".join(name for name, there in available.items() if there)
+        raise UserError(f"train.device is {wanted}, which this machine lacks (it has {names}): set it to auto")
+    return torch.device(wanted)
+
+
+def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """Resolve `train.precision`; `auto` is bfloat16 where the hardware multiplies it fast, else float32."""
+    fast = wanted == "bf16" or (wanted == "auto" and _is_fast_at_bfloat16(device))
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _is_fast_at_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    # Apple GPUs: half-precision attention has given wrong results, so float32 unless asked otherwise.
+    return False

@@ -1,0 +1,140 @@
+"""Outputs that appear whole or not at all, byte for byte the same for the same content."""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from reward_model.errors import UserError
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; it takes `target`'s place when the block ends without an error.
+
+    What an earlier, killed run left beside `target` is removed first.
+    """
+    staging = _staging_path(target)
+    staging.mkdir()
+    try:
+        yield staging
+        if target.exists():
+            retired = _staging_path(target, clean=False)
+            target.replace(retired)
+            staging.replace(target)
+            shutil.rmtree(retired)
+        else:
+            staging.replace(target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """Give a path to write; the file takes `target`'s place when the block ends without an error."""
+    staging = _staging_path(target)
+    try:
+        yield staging
+        staging.replace(target)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write UTF-8 with LF line ends; a lone surrogate becomes its escape, which JSON reads back."""
+    with new_file(target) as path:
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Write sorted keys, two spaces of indent, and no NaN (a `ValueError`)."""
+    write_text(target, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_jsonl(target: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one object a line, keys sorted; values that JSON has no form for (dates, bytes) as text."""
+    lines = (json.dumps(row, sort_keys=True, ensure_ascii=False, default=str) for row in rows)
+    write_text(target, "".join(f"{line}\n" for line in lines))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that an earlier stage made.
+
+    Raises:
+        UserError: the file is absent.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise missing_input(path) from None
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one object a line that an earlier stage made.
+
+    Raises:
+        UserError: the file is absent.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="\n") as file:
+            return [json.loads(line) for line in file]
+    except FileNotFoundError:
+        raise missing_input(path) from None
+
+
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a Parquet file that an earlier stage made, lists as lists.
+
+    Raises:
+        UserError: the file is absent.
+    """
+    try:
+        return pyarrow.parquet.read_table(path).to_pylist()
+    except FileNotFoundError:
+        raise missing_input(path) from None
+
+
+def write_parquet(target: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows that all have the same keys."""
+    with new_file(target) as path:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def missing_input(path: Path) -> UserError:
+    """The error for a file that an earlier stage makes and that is not there."""
+    return UserError(f"{path} is missing: run `dvc repro`, which makes it")
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_folder(folder: Path) -> str:
+    """One SHA-256 over the names and contents of all files below `folder`."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _staging_path(target: Path, *, clean: bool = True) -> Path:
+    """A new hidden name beside `target`, on the same file system, so that renaming is atomic."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if clean:
+            for left_over in target.parent.glob(f".{target.name}.*.tmp"):
+                shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}") from None
+    return target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"

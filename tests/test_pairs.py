@@ -1,0 +1,158 @@
+import random
+from typing import Any
+
+import pytest
+
+from reward_model.errors import UserError
+from reward_model.pairs import (
+    Columns,
+    Intake,
+    Pair,
+    TurnedAway,
+    choose_pairs,
+    normalised_prompt,
+    pair_from_row,
+    parse_transcript,
+    require_columns,
+    split_pairs,
+    take_in,
+)
+
+COLUMNS = Columns()
+
+
+def pair(row: dict[str, Any]) -> Pair:
+    return pair_from_row(row, COLUMNS, "test")
+
+
+def take(rows: list[dict[str, Any]]) -> Intake:
+    return take_in(rows, pair)
+
+
+def user(content: str) -> dict[str, str]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str) -> dict[str, str]:
+    return {"role": "assistant", "content": content}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Q", "chosen": "A", "rejected": "B"},
+        {"prompt": [user("Q")], "chosen": "A", "rejected": "B"},
+        {"prompt": [user("Q")], "chosen": [assistant("A")], "rejected": [assistant("B")]},
+        {"prompt": "Q", "chosen": [user("Q"), assistant("A")], "rejected": [user("Q"), assistant("B")]},
+        {"chosen": [user("Q"), assistant("A")], "rejected": [user("Q"), assistant("B")]},
+        {"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"},
+        {"prompt": "\n\nHuman: Q\n\nAssistant:", "chosen": "A", "rejected": "B"},
+    ],
+)
+def test_every_form_of_a_row_becomes_the_same_pair(row: dict[str, Any]) -> None:
+    assert pair(row) == Pair((user("Q"),), "A", "B", "test")
+
+
+def test_a_multi_turn_transcript_keeps_its_turns() -> None:
+    text = "\n\nHuman: one\n\nAssistant: two\n\nlines\n\nHuman: three\n\nAssistant: four"
+    turns = [user("one"), assistant("two\n\nlines"), user("three"), assistant("four")]
+    assert parse_transcript(text) == turns
+    assert parse_transcript("no transcript") is None
+    made = pair({"chosen": text, "rejected": text.replace("four", "five")})
+    assert made.prompt == tuple(turns[:3])
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "Q", "chosen": "A"}, "missing_column"),
+        ({"prompt": "Q", "chosen": "A", "rejected": None}, "missing_column"),
+        ({"chosen": "A", "rejected": "B"}, "no_prompt"),
+        ({"prompt": " ", "chosen": "A", "rejected": "B"}, "empty"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "\n"}, "empty"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "A "}, "chosen_equals_rejected"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "\ud800"}, "bad_unicode"),
+        ({"prompt": "Q", "chosen": 5, "rejected": "B"}, "not_a_chat"),
+        ({"prompt": "Q", "chosen": [user("Q")], "rejected": "B"}, "not_a_chat"),
+        ({"prompt": [{"role": "user"}], "chosen": "A", "rejected": "B"}, "not_a_chat"),
+        ({"prompt": "Q", "chosen": [user("other"), assistant("A")], "rejected": "B"}, "no_shared_prompt"),
+        ({"chosen": [user("Q"), assistant("A")], "rejected": [user("P"), assistant("B")]}, "no_shared_prompt"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": "wide"}, "bad_margin"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": float("nan")}, "bad_margin"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": -1}, "bad_margin"),
+    ],
+)
+def test_a_row_that_is_no_pair_is_turned_away_with_its_reason(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(TurnedAway, match=f"^{reason}$"):
+        pair(row)
+    intake = take([row])
+    assert intake.counts() == {"rows": 1, "kept": 0, "turned_away": {reason: 1}}
+    assert intake.rejects == [{"reason": reason, "row": row}]
+
+
+def test_repeats_are_kept_once_and_pairs_judged_both_ways_not_at_all() -> None:
+    row = {"prompt": "Q", "chosen": "A", "rejected": "B"}
+    swapped = {"prompt": "P", "chosen": "A", "rejected": "B"}
+    rows = [row, row | {"prompt": " Q "}, swapped, swapped | {"chosen": "B", "rejected": "A"}]
+    intake = take(rows)
+    assert [p.prompt[0]["content"] for p in intake.pairs] == ["Q"]
+    assert intake.counts()["turned_away"] == {"contradiction": 2, "duplicate": 1}
+    assert intake.rows == len(intake.pairs) + len(intake.rejects)
+
+
+def test_columns_can_be_mapped_and_margin_and_source_are_read() -> None:
+    columns = Columns("question", "good", "bad", "by", "origin")
+    row = {"question": "Q", "good": "A", "bad": "B", "by": "1.5", "origin": "forum"}
+    assert pair_from_row(row, columns, "file") == Pair((user("Q"),), "A", "B", "forum", 1.5)
+
+
+def test_a_missing_column_names_those_found_and_the_key_to_set() -> None:
+    intake = take([{"question": "Q", "chosen": "A", "rejected": "B"}])
+    with pytest.raises(UserError, match=r"it has 'chosen', 'question', 'rejected': set data\.prompt_column"):
+        require_columns(intake, COLUMNS)
+    intake = take([{"prompt": "Q", "better": "A", "worse": "B"}])
+    with pytest.raises(UserError, match=r"set data\.chosen_column and data\.rejected_column"):
+        require_columns(intake, COLUMNS)
+
+
+def test_records_survive_a_round_trip() -> None:
+    made = Pair((user("Q"), assistant("x"), user("R")), "A", "B", "s", 0.5)
+    assert Pair.from_record(made.to_record()) == made
+    assert "margin" not in Pair((user("Q"),), "A", "B", "s").to_record()
+
+
+def many_pairs(count: int) -> list[Pair]:
+    rng = random.Random(1)
+    return [Pair((user(f"Prompt number {rng.randrange(count // 3)}"),), f"a{n}", f"b{n}", "s") for n in range(count)]
+
+
+def test_no_prompt_crosses_the_splits_and_shares_are_about_right() -> None:
+    pairs = [Pair((user(f"prompt {n // 2}" + "!?"[n % 2]),), f"a{n}", f"b{n}", "s") for n in range(4000)]
+    splits = split_pairs(pairs, validation_fraction=0.1, test_fraction=0.2, seed=1)
+    prompts = {name: {normalised_prompt(p.prompt) for p in own} for name, own in splits.items()}
+    assert not prompts["train"] & prompts["test"]
+    assert not prompts["train"] & prompts["validation"]
+    assert not prompts["validation"] & prompts["test"]
+    assert sum(map(len, splits.values())) == len(pairs)
+    assert 0.17 < len(splits["test"]) / len(pairs) < 0.23
+    assert 0.08 < len(splits["validation"]) / len(pairs) < 0.12
+
+
+def test_more_rows_move_no_prompt_to_another_split() -> None:
+    pairs = many_pairs(300)
+    few = split_pairs(pairs[:100], validation_fraction=0.1, test_fraction=0.2, seed=1)
+    all_ = split_pairs(pairs, validation_fraction=0.1, test_fraction=0.2, seed=1)
+    for name, own in few.items():
+        assert {p.id for p in own} <= {p.id for p in all_[name]}
+
+
+def test_a_smaller_choice_is_the_beginning_of_a_larger_one_whatever_the_order() -> None:
+    pairs = many_pairs(100)
+    assert choose_pairs(pairs, 20, 7) == choose_pairs(pairs[::-1], 60, 7)[:20]
+    assert choose_pairs(pairs, 20, 7) != choose_pairs(pairs, 20, 8)
+    assert len(choose_pairs(pairs, 1000, 7)) == 100
+
+
+def test_prompts_alike_but_for_case_space_and_punctuation_are_one() -> None:
+    assert normalised_prompt([user("What's  UP?")]) == normalised_prompt([user("what s up")])
+    assert normalised_prompt([user("???")]) != normalised_prompt([user("!!!")])

@@ -1,0 +1,83 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from reward_model.errors import UserError
+from reward_model.params import load_params
+
+
+def with_changes(tmp_path: Path, changes: dict[str, dict[str, Any]], drop: tuple[str, ...] = ()) -> Path:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for section, values in changes.items():
+        params[section] |= values
+    for key in drop:
+        section, name = key.split(".")
+        del params[section][name]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    return path
+
+
+def test_the_committed_file_is_valid_and_has_the_promised_defaults() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert params.train.learning_rate == 5e-5
+    assert params.train.num_train_epochs == 1
+    assert params.train.per_device_train_batch_size * params.train.gradient_accumulation_steps == 8
+    assert params.data.max_samples == 500
+    assert params.base.source == "wheel"
+
+
+def test_the_number_that_dvc_writes_as_text_is_read_as_a_number(tmp_path: Path) -> None:
+    path = with_changes(tmp_path, {})
+    path.write_text(path.read_text().replace("learning_rate: 5.0e-05", "learning_rate: 1e-05"))
+    assert yaml.safe_load(path.read_text())["train"]["learning_rate"] == "1e-05"
+    assert load_params(path).train.learning_rate == 1e-5
+
+
+def test_all_faults_are_reported_together(tmp_path: Path) -> None:
+    path = with_changes(
+        tmp_path,
+        {
+            "train": {"learning_rat": 1, "weight_decay": "much", "max_grad_norm": -1, "warmup_ratio": True},
+            "data": {"max_samples": 0, "test_fraction": 0.97},
+            "tokenize": {"max_length": 12.5},
+        },
+        drop=("train.seed",),
+    )
+    with pytest.raises(UserError) as error:
+        load_params(path)
+    message = str(error.value)
+    for fault in (
+        "train.learning_rat: unknown key (did you mean learning_rate?)",
+        "train.weight_decay:",
+        "train.max_grad_norm: Input should be greater than 0 (got -1)",
+        "train.warmup_ratio: a number is wanted",
+        "train.seed: missing",
+        "data.max_samples:",
+        "data.test_fraction: with validation_fraction",
+        "tokenize.max_length:",
+        "8 fault(s)",
+    ):
+        assert fault in message
+
+
+def test_a_file_given_as_source_is_told_the_right_keys(tmp_path: Path) -> None:
+    path = with_changes(tmp_path, {"data": {"source": "my.jsonl"}})
+    with pytest.raises(UserError, match=r"set data\.source: path and data\.path: my\.jsonl"):
+        load_params(path)
+
+
+@pytest.mark.parametrize("text", ["train: [", "", "just text", "train: null\n"])
+def test_rubbish_is_one_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError):
+        load_params(path)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run from the project's root"):
+        load_params(tmp_path / "params.yaml")

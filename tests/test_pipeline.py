@@ -1,0 +1,151 @@
+"""The pipeline as DVC sees it, and once in full on the real base."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import ROOT, Project
+from reward_model.params import Params
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES, PLOTS = PIPELINE["stages"], PIPELINE["plots"]
+PACKAGE = ROOT / "stages/reward_model"
+
+
+def script_of(stage: dict[str, Any]) -> Path:
+    return ROOT / stage["cmd"].split()[-1]
+
+
+def imported(path: Path) -> set[Path]:
+    """The modules of the package that a file imports, directly or not. Type checking and lazy imports of
+    `__init__` (the Python API, which no stage uses) apart."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        tree = ast.parse(waiting.pop().read_text())
+        for node in ast.walk(tree):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                if name.startswith("reward_model."):
+                    module = PACKAGE / f"{name.removeprefix('reward_model.')}.py"
+                    if module not in found:
+                        found.add(module)
+                        waiting.append(module)
+    return found
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_its_script_and_every_module_it_reaches(name: str) -> None:
+    script = script_of(STAGES[name])
+    code = {script, PACKAGE / "__init__.py", *imported(script)}
+    deps = {ROOT / dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")}
+    assert deps == code
+
+
+def leaves(params: dict[str, Any]) -> set[str]:
+    return {
+        f"{section}.{key}" if isinstance(values, dict) else section
+        for section, values in params.items()
+        for key in (values if isinstance(values, dict) else [None])
+    }
+
+
+def test_params_file_dataclasses_and_tracked_keys_are_the_same() -> None:
+    in_file = leaves(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    sections = {name: field.type for name, field in Params.__dataclass_fields__.items()}
+    in_code = {
+        f"{name}.{key}" if hasattr(section, "__dataclass_fields__") else name
+        for name, section in sections.items()
+        for key in getattr(section, "__dataclass_fields__", [None])
+    }
+    tracked = {key for stage in STAGES.values() for key in stage.get("params", [])}
+    in_dvc = {leaf for leaf in in_file if leaf in tracked or leaf.split(".")[0] in tracked}
+    assert in_file == in_code
+    # `launch` is tracked as part of the train command.
+    assert in_dvc | {"launch"} == in_file
+    assert STAGES["train"]["cmd"].startswith("${launch} ")
+
+
+def test_no_script_shadows_the_standard_library() -> None:
+    assert not {path.stem for path in (ROOT / "stages").glob("*.py")} & set(sys.stdlib_module_names)
+
+
+def test_stages_do_not_import_each_other_and_the_package_imports_no_stage() -> None:
+    scripts = {path.stem for path in (ROOT / "stages").glob("*.py")}
+    for path in (ROOT / "stages").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not scripts & {name.split(".")[0] for name in names}, path
+
+
+def test_metrics_are_in_git_data_and_models_in_the_cache_and_nothing_persists() -> None:
+    for stage in STAGES.values():
+        for entry in [*stage.get("metrics", []), *stage.get("outs", [])]:
+            path, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+            assert options == ({"cache": False} if path.startswith("metrics/") else {}), path
+
+
+def test_every_plot_draws_columns_that_the_data_has(trained: Project) -> None:
+    for plot in PLOTS:
+        [options] = plot.values()
+        for path, columns in options["y"].items():
+            row = trained.read(path)[-1]
+            assert {options["x"], *([columns] if isinstance(columns, str) else columns)} <= set(row)
+
+
+SMALL = {
+    "data": {"max_samples": 40, "test_fraction": 0.02, "validation_fraction": 0.01},
+    "tokenize": {"max_length": 128},
+    "train": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
+}
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_on_the_real_base(tmp_path: Path) -> None:
+    """A copy of the project in a new repository: dvc repro, again, killed and repaired, then score.py on the export."""
+    project = tmp_path / "project"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.strip("\0").split("\0"):
+        if (ROOT / name).exists() and not name.startswith("metrics/"):
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, project / name)
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    for section, changes in SMALL.items():
+        params[section] |= changes
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    (project / "dvc.lock").unlink(missing_ok=True)
+
+    def run(*command: str) -> str:
+        result = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    run("git", "init", "-q")
+    run("git", "add", ".")
+    run("git", "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "start")
+    dvc = (sys.executable, "-m", "dvc")
+    run(*dvc, "repro")
+    for name in ("data", "tokens", "train", "eval"):
+        assert (project / f"metrics/{name}.json").exists()
+    assert "Data and pipelines are up to date." in run(*dvc, "repro")
+    assert "heldout" in run(*dvc, "metrics", "show")
+    # Large files are links into DVC's cache, not copies.
+    assert (project / "models/base/model.safetensors").stat().st_nlink > 1 or (
+        project / "models/base/model.safetensors"
+    ).is_symlink()
+    shutil.rmtree(project / "models/export")
+    (project / "models/.export.12345678.tmp").mkdir()
+    run(*dvc, "repro", "--force", "--single-item", "export")
+    assert [path.name for path in (project / "models").glob(".*.tmp")] == []
+    prompt = "What is the capital of France?"
+    answers = ["--response_a", "The capital of France is Paris.", "--response_b", "of of of of of"]
+    printed = run(sys.executable, "stages/score.py", "--prompt", prompt, *answers)
+    assert "margin" in printed

@@ -1,0 +1,134 @@
+import gzip
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import prepare
+from conftest import Project, make_pairs, mt_bench_row, write_rows
+from reward_model.pairs import TurnedAway
+
+
+def test_counts_add_up_and_rejects_are_kept(project: Project) -> None:
+    rows = make_pairs(60)
+    bad = [{"prompt": "Q", "chosen": "same", "rejected": "same"}, rows[0], {"prompt": "Q", "chosen": "A"}]
+    write_rows(project.folder / "data/own/pairs.jsonl", rows + bad)
+    project.stage("prepare")
+    counts = project.read("metrics/data.json")
+    assert counts["rows"] == 63
+    assert counts["kept"] == 60
+    assert counts["turned_away"] == {"chosen_equals_rejected": 1, "duplicate": 1, "missing_column": 1}
+    sizes = counts["splits"]
+    assert sizes["train"]["pairs"] + sizes["validation"]["pairs"] + sizes["test"]["pairs"] == 60
+    rejects = (project.folder / "data/pairs/rejects.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["reason"] for line in rejects) == [
+        "chosen_equals_rejected",
+        "duplicate",
+        "missing_column",
+    ]
+
+
+def test_max_samples_limits_training_pairs_only(project: Project) -> None:
+    project.stage("prepare")
+    before = project.read("metrics/data.json")["splits"]
+    project.set_params({"data.max_samples": 10})
+    project.stage("prepare")
+    after = project.read("metrics/data.json")
+    assert after["splits"]["train"]["pairs"] == 10
+    assert after["train_available"] == before["train"]["pairs"]
+    assert after["splits"]["test"] == before["test"]
+
+
+def test_prompts_of_the_external_set_are_taken_out_of_training(project: Project) -> None:
+    rows = make_pairs(60)
+    write_rows(
+        project.folder / "data/raw/mt_bench_human.jsonl",
+        [mt_bench_row(0) | {"input": row["prompt"].upper()} for row in rows],
+    )
+    project.run("stages/prepare.py")
+    result = project.run("stages/prepare.py")
+    assert result.returncode == 1
+    assert "no pairs for train, validation: 60 rows gave 60 pairs" in result.stderr
+    write_rows(project.folder / "data/raw/mt_bench_human.jsonl", [mt_bench_row(0) | {"input": rows[0]["prompt"]}])
+    project.stage("prepare")
+    for name in ("train", "validation"):
+        assert rows[0]["prompt"] not in (project.folder / f"data/pairs/{name}.jsonl").read_text()
+
+
+def test_own_data_in_every_format_and_name(project: Project) -> None:
+    """A gzipped transcript file, a CSV with other column names, a Parquet file: the same splits."""
+    rows = make_pairs(60)
+    project.stage("prepare")
+    expected = (project.folder / "data/pairs/train.jsonl").read_bytes()
+    own = project.folder / "data/own"
+
+    def split_is_the_same(changes: dict[str, str]) -> bool:
+        project.set_params(changes)
+        project.stage("prepare")
+        return (project.folder / "data/pairs/train.jsonl").read_bytes() == expected
+
+    transcripts = [
+        {side: f"\n\nHuman: {row['prompt']}\n\nAssistant: {row[side]}" for side in ("chosen", "rejected")}
+        for row in rows
+    ]
+    (own / "t").mkdir()
+    with gzip.open(own / "t/pairs.jsonl.gz", "wt") as file:
+        file.write("\n".join(json.dumps(row) for row in transcripts))
+    assert split_is_the_same({"data.path": "data/own/t/pairs.jsonl.gz"})
+    pd.DataFrame(rows).to_parquet(own / "t/pairs.parquet")
+    assert split_is_the_same({"data.path": "data/own/t/pairs.parquet"})
+    renamed = pd.DataFrame(rows).rename(columns={"prompt": "question", "chosen": "better", "rejected": "worse"})
+    renamed.to_csv(own / "t/pairs.csv", index=False)
+    columns = {"data.prompt_column": "question", "data.chosen_column": "better", "data.rejected_column": "worse"}
+    assert split_is_the_same({"data.path": "data/own/t/pairs.csv", **columns})
+
+
+def test_a_missing_column_is_one_line_with_the_cure(project: Project) -> None:
+    project.set_params({"data.prompt_column": "question"})
+    result = project.run("stages/prepare.py")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: no column 'question' in the data; it has 'chosen', 'prompt', 'rejected': "
+        "set data.prompt_column to one of them\n"
+    )
+    assert not (project.folder / "data/pairs").exists()
+
+
+def test_the_same_input_gives_the_same_bytes(project: Project) -> None:
+    def everything() -> dict[str, bytes]:
+        project.stage("prepare")
+        paths = [*Path(project.folder, "data/pairs").iterdir(), project.folder / "metrics/data.json"]
+        return {path.name: path.read_bytes() for path in paths}
+
+    assert everything() == everything()
+
+
+@pytest.mark.parametrize(
+    ("claude", "gpt4", "outcome"),
+    [
+        ([1], [1], ("x", "y")),
+        ([2], [2], ("y", "x")),
+        ([1], [2], "annotators_disagree"),
+        ([1, 2], [1], "contradiction"),
+        ([0], [1], "tie"),
+        ([1], [0, 1], "tie"),
+    ],
+)
+def test_a_sample_row_is_a_pair_only_where_both_annotators_agree(
+    claude: list[int], gpt4: list[int], outcome: tuple[str, str] | str
+) -> None:
+    row = {"prompt": "Q", "response_1": "x", "response_2": "y", "claude": claude, "gpt4": gpt4}
+    if isinstance(outcome, str):
+        with pytest.raises(TurnedAway, match=outcome):
+            prepare.pair_from_alpaca_eval(row)
+    else:
+        pair = prepare.pair_from_alpaca_eval(row)
+        assert (pair.chosen, pair.rejected) == outcome
+
+
+def test_an_expert_row_follows_its_label() -> None:
+    row = mt_bench_row(0)
+    assert prepare.pair_from_mt_bench(row | {"human_label": "B"}).chosen == row["answer_b"]
+    with pytest.raises(TurnedAway, match="tie"):
+        prepare.pair_from_mt_bench(row | {"human_label": "tie"})

@@ -1,0 +1,46 @@
+"""What the README says of params, commands and results is what the code has."""
+
+import re
+
+import yaml
+
+from conftest import ROOT
+from reward_model.params import Params
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_params_table_has_every_key_with_its_default_and_meaning() -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    rows = []
+    for section, field in Params.__dataclass_fields__.items():
+        keys = getattr(field.type, "__dataclass_fields__", None)
+        if keys is None:
+            rows.append(f"| `{section}` | `{values[section]}` |")
+            continue
+        for key, of_key in keys.items():
+            value = values[section][key]
+            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+            rows.append(f"| `{section}.{key}` | `{shown}` | {of_key.default.description} |")
+    missing = [row for row in rows if row not in README]
+    assert not missing, "\n".join(missing)
+
+
+def test_the_results_table_is_that_of_the_committed_metrics() -> None:
+    import json
+
+    for name, figures in json.loads((ROOT / "metrics/eval.json").read_text()).items():
+        low, high = figures["accuracy_ci95"]
+        row = (
+            f"| {name} | {figures['n']} | {figures['accuracy']:.1%} | {low:.1%} to {high:.1%} | {figures['loss']:.3f} "
+            f"| {figures['longer_wins']:.1%} |"
+        )
+        assert row in README, row
+
+
+def test_every_file_and_make_target_that_is_named_exists() -> None:
+    for name in re.findall(r"`((?:stages|metrics|data|models|tests)/[\w/.]+\.(?:py|json|md))`", README):
+        assert (ROOT / name).exists() or name.startswith("models/"), name
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make (\w+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
