@@ -1,27 +1,28 @@
 # Two commands do it all: `make repro` and `make test`.
 
 PYTHON ?= python3
-VENV := .venv
-INSTALLED := $(VENV)/.installed
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# The stages call `python`. (make itself may look commands up in the old PATH, so they are named in full here.)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: repro test check
 
 repro: $(INSTALLED)
-	dvc repro
-	dvc metrics show
+	$(BIN)/dvc repro
+	$(BIN)/dvc metrics show metrics/eval.json
 
 test: $(INSTALLED) check
-	python -m pytest tests/
+	$(BIN)/python -m pytest tests/
 
 check: $(INSTALLED)
-	ruff check .
-	ruff format --check .
-	basedpyright --level error
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --level error
 
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "error: Python 3.11 or newer is needed; make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+		|| { echo "error: Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@

@@ -6,10 +6,9 @@
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 import reward_model.environment  # noqa: F401
 from reward_model.devices import choose_device, choose_dtype
@@ -18,6 +17,9 @@ from reward_model.files import read_parquet, write_json
 from reward_model.metrics import ScoredPair, evaluate_pairs, margin_histograms
 from reward_model.model import load_reward_model, prepare_for_scoring, score_groups
 from reward_model.params import EvaluateParams, load_params
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TOKENS = Path("data/tokens")
 SETS = {"heldout": "test", "mt_bench_human": "mt_bench_human"}
@@ -43,7 +45,7 @@ def main() -> None:
 
 
 def score_rows(
-    model: PreTrainedModel, rows: list[dict[str, Any]], pad_token_id: int, params: EvaluateParams, name: str
+    model: "PreTrainedModel", rows: list[dict[str, Any]], pad_token_id: int, params: EvaluateParams, name: str
 ) -> list[ScoredPair]:
     """Score rows of data/tokens, in their order."""
     groups = [[row["chosen_ids"], row["rejected_ids"]] for row in rows]

@@ -7,9 +7,7 @@ model card (README.md).
 """
 
 import shutil
-import sys
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from reward_model.params import Params, load_params
 
 REWARD = Path("models/reward")
 METRICS = Path("metrics")
-PACKAGES = ("torch", "transformers", "trl", "tokenizers", "datasets", "safetensors")
+VERSIONS_FILE = "versions.json"  # written by train
 
 CARD = """\
 ---
@@ -92,7 +90,7 @@ def main() -> None:
     if not (REWARD / "model.safetensors").exists() and not list(REWARD.glob("*.safetensors")):
         raise missing_input(REWARD)
     with new_folder(Path("models/export")) as folder:
-        for path in sorted(REWARD.iterdir()):
+        for path in sorted(set(REWARD.iterdir()) - {REWARD / VERSIONS_FILE}):
             shutil.copyfile(path, folder / path.name)
         write_json(folder / "metadata.json", metadata)
         write_text(folder / "README.md", card(params, metadata))
@@ -113,13 +111,18 @@ def gather(params: Params) -> dict[str, Any]:
             "tokens": read_json(METRICS / "tokens.json"),
         },
         "evaluation": read_json(METRICS / "eval.json"),
-        "params": asdict(params),
+        "params": without_absolute_paths(asdict(params)),
         "training": read_json(METRICS / "train.json"),
-        "versions": {
-            "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-            **{name: version(name) for name in PACKAGES},
-        },
+        "versions": read_json(REWARD / VERSIONS_FILE),
     }
+
+
+def without_absolute_paths(params: dict[str, Any]) -> dict[str, Any]:
+    """The params with the last part only of paths that mean something on one machine."""
+    for section in ("base", "data"):
+        path = Path(params[section]["path"])
+        params[section]["path"] = path.name if path.is_absolute() else str(path)
+    return params
 
 
 def base_of(params: Params) -> tuple[str, str]:

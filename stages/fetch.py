@@ -149,7 +149,7 @@ def fetch_hub_model(base: BaseParams, folder: Path) -> None:
 
     try:
         snapshot_download(base.model, revision=base.revision, allow_patterns=MODEL_FILES, local_dir=folder)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise UserError(f"cannot fetch {base.model} at {base.revision}: {_first_line(error)}") from None
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 

@@ -135,9 +135,10 @@ def check_not_empty(splits: dict[str, list[Pair]], intake: Intake) -> None:
     empty = [name for name, pairs in splits.items() if not pairs]
     if empty:
         reasons = ", ".join(f"{count} {reason}" for reason, count in intake.counts()["turned_away"].items()) or "none"
+        advice = "give more prompts, or change data.test_fraction and data.validation_fraction"
         raise UserError(
             f"no pairs for {', '.join(empty)}: {intake.rows} rows gave {len(intake.pairs)} pairs (turned away: "
-            f"{reasons}); give more prompts, or set data.test_fraction and data.validation_fraction higher"
+            f"{reasons}); {advice if intake.pairs else 'see the formats in README.md'}"
         )
 
 

@@ -3,17 +3,20 @@
 python stages/train.py
 """
 
+import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import reward_model.environment  # noqa: F401
 from reward_model.encoding import Encoder
 from reward_model.errors import run
 from reward_model.files import new_folder, read_parquet, write_json
-from reward_model.model import build_reward_model, save_reward_model
+from reward_model.model import VERSIONS_FILE, build_reward_model, save_reward_model
 from reward_model.params import load_params
-from reward_model.training import train
+from reward_model.training import is_main_process, train
 
 TOKENS = Path("data/tokens")
+PACKAGES = ("torch", "transformers", "trl", "tokenizers", "datasets", "safetensors")
 
 
 def main() -> None:
@@ -22,8 +25,11 @@ def main() -> None:
     encoder = Encoder.load(TOKENS)
     model = build_reward_model(Path("models/base"), encoder, params.seed)
     result = train(model, encoder, pairs, params)
+    if not is_main_process():
+        return
     with new_folder(Path("models/reward")) as folder:
         save_reward_model(model, encoder, folder)
+        write_json(folder / VERSIONS_FILE, {"python": platform.python_version(), **{n: version(n) for n in PACKAGES}})
     write_json(Path("metrics/train.json"), result.summary)
     write_json(Path("metrics/training_curve.json"), result.curve)
     print(

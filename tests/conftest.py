@@ -1,7 +1,6 @@
 """A tiny base model, a few pairs, and a project folder to run stages in."""
 
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -72,32 +71,10 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_pairs(count: int, seed: int = 0) -> list[dict[str, str]]:
-    """Rows whose chosen responses are plainly different from the rejected ones."""
-    rng = random.Random(seed)
-    words = [
-        "red",
-        "green",
-        "blue",
-        "one",
-        "two",
-        "three",
-        "cat",
-        "dog",
-        "bird",
-        "tree",
-        "house",
-        "river",
-        "stone",
-        "cloud",
-    ]
-    rows = []
-    for number in range(count):
-        topic = " ".join(rng.choices(words, k=3))
-        good = "good answer: " + " ".join(rng.choices(words, k=rng.randint(1, 12)))
-        bad = "bad " + " ".join(rng.choices(words, k=rng.randint(1, 12)))
-        rows.append({"prompt": f"question {number} about {topic}?", "chosen": good, "rejected": bad})
-    return rows
+def make_pairs(count: int) -> list[dict[str, str]]:
+    """The first rows of the committed pairs, whose chosen responses are plainly different from the rejected ones."""
+    lines = (ROOT / "tests/data/pairs.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines[:count]]
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

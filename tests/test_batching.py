@@ -6,7 +6,14 @@ from transformers import MistralConfig, MistralForSequenceClassification, PreTra
 
 from reward_model.batching import Batch, Group, packed_batch, packed_length, padded_batch
 from reward_model.encoding import Encoder
-from reward_model.model import build_reward_model, reward_head, rewards, score_groups, use_packed_batches
+from reward_model.model import (
+    build_reward_model,
+    prepare_for_scoring,
+    reward_head,
+    rewards,
+    score_groups,
+    use_packed_batches,
+)
 from reward_model.training import pair_losses
 
 PAIRS: dict[str, list[Group]] = {
@@ -86,6 +93,13 @@ def test_an_ordinary_call_of_a_packed_model_is_what_transformers_computes(model:
     found = model(input_ids=ids, attention_mask=mask).logits
     model.set_attn_implementation("sdpa")
     torch.testing.assert_close(found, model(input_ids=ids, attention_mask=mask).logits)
+
+
+def test_half_precision_keeps_the_rotary_frequencies(model: PreTrainedModel) -> None:
+    prepare_for_scoring(model, torch.device("cpu"), torch.bfloat16)
+    assert {parameter.dtype for parameter in model.base_model.parameters()} == {torch.bfloat16}
+    assert reward_head(model).weight.dtype == torch.float32
+    assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
 
 
 def test_a_model_with_a_sliding_window_takes_padded_batches() -> None:

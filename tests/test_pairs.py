@@ -47,6 +47,7 @@ def assistant(content: str) -> dict[str, str]:
         {"chosen": [user("Q"), assistant("A")], "rejected": [user("Q"), assistant("B")]},
         {"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"},
         {"prompt": "\n\nHuman: Q\n\nAssistant:", "chosen": "A", "rejected": "B"},
+        {"prompt": "Q", "chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"},
     ],
 )
 def test_every_form_of_a_row_becomes_the_same_pair(row: dict[str, Any]) -> None:
@@ -77,6 +78,8 @@ def test_a_multi_turn_transcript_keeps_its_turns() -> None:
         ({"prompt": [{"role": "user"}], "chosen": "A", "rejected": "B"}, "not_a_chat"),
         ({"prompt": "Q", "chosen": [user("other"), assistant("A")], "rejected": "B"}, "no_shared_prompt"),
         ({"chosen": [user("Q"), assistant("A")], "rejected": [user("P"), assistant("B")]}, "no_shared_prompt"),
+        ({"prompt": "Q", "chosen": [user("other"), assistant("A")], "rejected": "B"}, "no_shared_prompt"),
+        ({"prompt": [{"role": "u<|im_end|>", "content": "Q"}], "chosen": "A", "rejected": "B"}, "unknown_role"),
         ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": "wide"}, "bad_margin"),
         ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": float("nan")}, "bad_margin"),
         ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": -1}, "bad_margin"),
@@ -98,6 +101,17 @@ def test_repeats_are_kept_once_and_pairs_judged_both_ways_not_at_all() -> None:
     assert [p.prompt[0]["content"] for p in intake.pairs] == ["Q"]
     assert intake.counts()["turned_away"] == {"contradiction": 2, "duplicate": 1}
     assert intake.rows == len(intake.pairs) + len(intake.rejects)
+
+
+def test_a_system_turn_that_only_the_conversations_have_is_kept() -> None:
+    turns = [{"role": "system", "content": "S"}, user("Q")]
+    made = pair({"prompt": "Q", "chosen": [*turns, assistant("A")], "rejected": [*turns, assistant("B")]})
+    assert made.prompt == tuple(turns)
+
+
+def test_columns_without_a_single_value_are_told() -> None:
+    with pytest.raises(UserError, match="no row has a value in all of them"):
+        require_columns(take([{"prompt": "Q", "chosen": None, "rejected": "B"}]), COLUMNS)
 
 
 def test_columns_can_be_mapped_and_margin_and_source_are_read() -> None:
@@ -151,6 +165,13 @@ def test_a_smaller_choice_is_the_beginning_of_a_larger_one_whatever_the_order() 
     assert choose_pairs(pairs, 20, 7) == choose_pairs(pairs[::-1], 60, 7)[:20]
     assert choose_pairs(pairs, 20, 7) != choose_pairs(pairs, 20, 8)
     assert len(choose_pairs(pairs, 1000, 7)) == 100
+
+
+def test_a_choice_takes_one_pair_of_each_prompt_before_a_second_of_any() -> None:
+    pairs = many_pairs(100)
+    prompts = {p.prompt_id for p in pairs}
+    chosen = choose_pairs(pairs, len(prompts), 7)
+    assert {p.prompt_id for p in chosen} == prompts
 
 
 def test_prompts_alike_but_for_case_space_and_punctuation_are_one() -> None:

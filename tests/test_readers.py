@@ -36,8 +36,9 @@ def test_a_folder_gives_the_rows_of_its_data_files_in_order(tmp_path: Path) -> N
 def test_chats_survive_csv_and_parquet(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     pd.DataFrame([{"chosen": json.dumps(chat)}]).to_csv(tmp_path / "a.csv", index=False)
-    pd.DataFrame([{"chosen": chat}]).to_parquet(tmp_path / "b.parquet")
-    assert list(read_rows(tmp_path)) == [{"chosen": chat}, {"chosen": chat}]
+    pd.DataFrame([{"chosen": chat}]).to_csv(tmp_path / "b.csv", index=False)
+    pd.DataFrame([{"chosen": chat}]).to_parquet(tmp_path / "c.parquet")
+    assert list(read_rows(tmp_path)) == [{"chosen": chat}] * 3
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the README says of params, commands and results is what the code has."""
 
+import json
 import re
 
 import yaml
@@ -27,8 +28,6 @@ def test_the_params_table_has_every_key_with_its_default_and_meaning() -> None:
 
 
 def test_the_results_table_is_that_of_the_committed_metrics() -> None:
-    import json
-
     for name, figures in json.loads((ROOT / "metrics/eval.json").read_text()).items():
         low, high = figures["accuracy_ci95"]
         row = (

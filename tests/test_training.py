@@ -133,8 +133,13 @@ def test_the_trainer_moves_on_to_a_new_order_each_epoch(tiny_base: Path, monkeyp
     assert {0, 1} <= set(epochs)
 
 
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_cure(tiny_base: Path) -> None:
+    with pytest.raises(UserError, match=r"not finite in step \d+: lower train\.learning_rate"):
+        run(tiny_base, learning_rate=1e30, num_train_epochs=3)
+
+
 def test_a_device_that_is_not_there_is_one_error(tiny_base: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(UserError, match=r"train\.device is cuda, which this machine lacks"):
+    with pytest.raises(UserError, match=r"the device cuda is not on this machine"):
         run(tiny_base, device="cuda")

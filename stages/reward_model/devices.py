@@ -6,7 +6,7 @@ from reward_model.errors import UserError
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Resolve `train.device`; `auto` is cuda, else mps, else cpu.
+    """Resolve the name of a device; `auto` is cuda, else mps, else cpu.
 
     Raises:
         UserError: the device is not on this machine.
@@ -16,7 +16,7 @@ def choose_device(wanted: str) -> torch.device:
         return torch.device(next(name for name, there in available.items() if there))
     if not available[wanted]:
         names = ", ".join(name for name, there in available.items() if there)
-        raise UserError(f"train.device is {wanted}, which this machine lacks (it has {names}): set it to auto")
+        raise UserError(f"the device {wanted} is not on this machine (it has {names}): take auto")
     return torch.device(wanted)
 
 

@@ -39,13 +39,17 @@ class TemplateRefuses(ValueError):
 
 @dataclass(frozen=True)
 class ScoringContract:
-    """What a scorer must share with training for its rewards to mean the same."""
+    """What a scorer must share with training for its rewards to mean the same.
+
+    `precision` is that of the saved weights; computing in less gives approximations.
+    """
 
     version: int
     max_length: int
     end_token_id: int
     pad_token_id: int
     chat_template_sha256: str
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class Encoder:
         return _render(self.tokenizer, messages, add_generation_prompt=add_generation_prompt)
 
     def _ids(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> list[int]:
-        if not any(self._control.search(turn["content"]) for turn in messages):
+        if not any(self._control.search(text) for turn in messages for text in turn.values()):
             return _encode_text(self.tokenizer, self.render(messages, add_generation_prompt=add_generation_prompt))
         return self._ids_of_lookalikes(messages, add_generation_prompt)
 
@@ -151,7 +155,7 @@ class Encoder:
         """
         mark = _absent_character(messages)
         broken = [
-            Message(role=turn["role"], content=self._control.sub(lambda m: mark.join(m.group()), turn["content"]))
+            {key: self._control.sub(lambda match: mark.join(match.group()), text) for key, text in turn.items()}
             for turn in messages
         ]
         text = self.render(broken, add_generation_prompt=add_generation_prompt)
@@ -257,5 +261,5 @@ def _template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _absent_character(messages: Sequence[Message]) -> str:
     """A private-use character that no message holds."""
-    text = "".join(turn["content"] for turn in messages)
+    text = "".join(text for turn in messages for text in turn.values())
     return next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)

@@ -70,12 +70,14 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that an earlier stage made.
 
     Raises:
-        UserError: the file is absent.
+        UserError: the file is absent or damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise missing_input(path) from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,9 @@ from reward_model.attention import PACKED, spans_of
 from reward_model.batching import Batch, Group, packed_batch, packed_length, padded_batch
 from reward_model.encoding import Encoder
 from reward_model.errors import UserError
+from reward_model.files import read_json
+
+VERSIONS_FILE = "versions.json"  # of the packages that trained the model
 
 # Where a model takes packed batches, the hidden states of the two layouts differ by rounding only: about a millionth in
 # float32, a hundredth in half precision.
@@ -51,6 +54,9 @@ def load_reward_model(folder: Path) -> tuple[PreTrainedModel, Encoder]:
     if not (folder / "config.json").exists():
         raise UserError(f"no trained model in {folder}: run `make repro`, which trains one")
     encoder = Encoder.load(folder)
+    saved = read_json(folder / "config.json").get("dtype")
+    if saved != encoder.contract.precision:
+        raise UserError(f"{folder}: the weights are {saved}, the scoring contract says {encoder.contract.precision}")
     return _from_pretrained(folder).eval(), encoder
 
 
@@ -141,8 +147,11 @@ def score_groups(
 
 
 def prepare_for_scoring(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
-    """Move the model to `device` and its body to `dtype` (the reward head stays float32), packed where it can be."""
-    torch.nn.Module.to(model, device=device, dtype=dtype)
+    """Move the model to `device` and its weights to `dtype` (the head's stay float32); packed batches where it can."""
+    torch.nn.Module.to(model, device=device)
+    # Weights only: the buffers hold the rotary frequencies, and positions would be wrong in half precision.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
     reward_head(model).float()
     model.eval()
     use_packed_batches(model)

@@ -12,6 +12,7 @@ from typing import Any
 from reward_model.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+ROLES = {"system", "user", "assistant", "tool"}
 
 Row = dict[str, Any]
 Message = dict[str, str]  # one turn of a conversation: role and content
@@ -104,7 +105,8 @@ def pair_from_row(row: Row, columns: Columns, default_source: str) -> Pair:
     are text, or a chat list that may repeat the prompt.
 
     Raises:
-        TurnedAway: missing_column, no_prompt, no_shared_prompt, not_a_chat, bad_margin, or as `checked_pair`.
+        TurnedAway: missing_column, no_prompt, no_shared_prompt, not_a_chat, unknown_role, bad_margin,
+            or as `checked_pair`.
     """
     chosen, rejected = row.get(columns.chosen), row.get(columns.rejected)
     if chosen is None or rejected is None:
@@ -113,7 +115,13 @@ def pair_from_row(row: Row, columns: Columns, default_source: str) -> Pair:
         prompt, chosen, rejected = _split_conversations(_conversation(chosen), _conversation(rejected))
     else:
         prompt = _prompt_messages(row[columns.prompt])
-        chosen, rejected = (_response_to(prompt, side) for side in (chosen, rejected))
+        if _is_conversation(chosen) and _is_conversation(rejected):
+            stated = prompt
+            prompt, chosen, rejected = _split_conversations(_conversation(chosen), _conversation(rejected))
+            if stated != prompt[-len(stated) :]:
+                raise TurnedAway("no_shared_prompt")
+        else:
+            chosen, rejected = _response(chosen), _response(rejected)
     source = row.get(columns.source) or default_source
     return checked_pair(prompt, chosen, rejected, str(source), _margin(row.get(columns.margin)))
 
@@ -146,6 +154,8 @@ def require_columns(intake: Intake, columns: Columns, section: str = "data") -> 
         return
     found = sorted({name for reject in intake.rejects if isinstance(reject["row"], dict) for name in reject["row"]})
     missing = [name for name in ("chosen", "rejected", "prompt") if getattr(columns, name) not in found]
+    if not missing:
+        raise UserError("the columns are there, but no row has a value in all of them")
     keys = " and ".join(f"{section}.{name}_column" for name in missing)
     wanted = ", ".join(repr(getattr(columns, name)) for name in missing)
     raise UserError(f"no column {wanted} in the data; it has {', '.join(map(repr, found))}: set {keys} to one of them")
@@ -167,8 +177,15 @@ def split_pairs(
 
 
 def choose_pairs(pairs: Iterable[Pair], count: int, seed: int) -> list[Pair]:
-    """Take up to `count` pairs at random; a smaller choice is the beginning of a larger one."""
-    return sorted(pairs, key=lambda pair: _digest(str(seed), pair.id))[:count]
+    """Take up to `count` pairs, one of each prompt before a second of any, in an order fixed by the seed.
+
+    A smaller choice is the beginning of a larger one.
+    """
+    by_prompt: dict[str, list[Pair]] = defaultdict(list)
+    for pair in sorted(pairs, key=lambda pair: _digest(str(seed), pair.id)):
+        by_prompt[pair.prompt_id].append(pair)
+    turns = [(turn, _digest(str(seed), key), pair) for key, own in by_prompt.items() for turn, pair in enumerate(own)]
+    return [pair for _, _, pair in sorted(turns, key=lambda item: item[:2])[:count]]
 
 
 def normalised_prompt(prompt: Sequence[Message]) -> str:
@@ -229,11 +246,18 @@ def _prompt_messages(value: Any) -> list[Message]:
     return _chat(value)
 
 
-def _response_to(prompt: Sequence[Message], value: Any) -> str:
+def _is_conversation(value: Any) -> bool:
+    """Whether a response column holds more than the response: a chat of several turns, or a transcript."""
+    if isinstance(value, str):
+        return value.startswith("\n\nHuman:") and len(parse_transcript(value) or []) > 1
+    return isinstance(value, Sequence) and len(value) > 1
+
+
+def _response(value: Any) -> str:
     if isinstance(value, str):
         return value
     turns = _chat(value)
-    if len(turns) > 1 and turns[:-1] != list(prompt):
+    if len(turns) > 1:
         raise TurnedAway("no_shared_prompt")
     return _last_response(turns)
 
@@ -266,6 +290,8 @@ def _chat(value: Any) -> list[Message]:
         raise TurnedAway("not_a_chat") from None
     if not turns or not all(isinstance(part, str) for turn in turns for part in turn.values()):
         raise TurnedAway("not_a_chat")
+    if not {turn["role"] for turn in turns} <= ROLES:
+        raise TurnedAway("unknown_role")
     return turns
 
 

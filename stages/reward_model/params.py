@@ -61,7 +61,7 @@ class DataParams:
     rejected_column: Text = Field(description="column with the other response")
     margin_column: Text = Field(description="column with how much better chosen is; used if present")
     source_column: Text = Field(description="column with where a pair comes from; used if present")
-    max_samples: Annotated[Int, Field(ge=1)] = Field(description="training pairs at most, chosen at random")
+    max_samples: Annotated[Int, Field(ge=1)] = Field(description="training pairs at most, spread over the prompts")
     validation_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(description="share of the prompts for validation")
     test_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(description="share of the prompts held out for the test")
     seed: Annotated[Int, Field(ge=0)] = Field(description="seed of the split and of the choice of training pairs")
@@ -100,7 +100,7 @@ class TrainParams:
     gradient_accumulation_steps: Annotated[Int, Field(ge=1)] = Field(
         description="micro-batches in an optimizer step; times the batch size = the effective batch, in pairs"
     )
-    warmup_ratio: Annotated[Float, Field(ge=0, le=1)] = Field(description="share of the steps with rising rate")
+    warmup_ratio: Annotated[Float, Field(ge=0, lt=1)] = Field(description="share of the steps with rising rate")
     weight_decay: Annotated[Float, Field(ge=0)] = Field(description="AdamW's decoupled weight decay")
     max_grad_norm: Annotated[Float, Field(gt=0)] = Field(description="gradients are clipped to this norm")
     label_smoothing: Annotated[Float, Field(ge=0, lt=0.5)] = Field(
@@ -120,7 +120,7 @@ class TrainParams:
 class EvaluateParams:
     """Scoring the held-out pairs."""
 
-    batch_size: Annotated[Int, Field(ge=1)] = Field(description="pairs scored at a time; changes no reward")
+    batch_size: Annotated[Int, Field(ge=1)] = Field(description="pairs scored at a time")
     bootstrap_samples: Annotated[Int, Field(ge=100)] = Field(description="resamplings behind a confidence interval")
 
 

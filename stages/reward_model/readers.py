@@ -1,5 +1,6 @@
 """Rows out of data files: JSONL, JSON, CSV and Parquet, plain or gzipped. No meaning is given to the columns here."""
 
+import ast
 import gzip
 import json
 from collections.abc import Callable, Iterator
@@ -98,12 +99,13 @@ def _as_row(value: Any, place: str) -> Row:
 
 
 def _chat_or_text(cell: str) -> Any:
-    """A CSV cell has no types: one that holds a chat as JSON is a chat."""
+    """A CSV cell has no types: one that holds a chat, as JSON or as Python (and so pandas) writes it, is a chat."""
     if cell.startswith("[{") and cell.endswith("}]"):
-        try:
-            return json.loads(cell)
-        except json.JSONDecodeError:
-            return cell
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                return parse(cell)
+            except (ValueError, SyntaxError):
+                continue
     return cell
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from datasets import Dataset
 from torch.utils.data import Sampler
 from tqdm import tqdm
@@ -20,6 +21,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 from reward_model.batching import Batch, packed_batch, packed_length, padded_batch
 from reward_model.devices import choose_device, choose_dtype
 from reward_model.encoding import Encoder
+from reward_model.errors import UserError
 from reward_model.model import reward_head, rewards, use_packed_batches
 from reward_model.params import TrainParams
 
@@ -156,6 +158,9 @@ class PairTrainer(RewardTrainer):
 
     def _count(self, losses: torch.Tensor, margins: torch.Tensor) -> None:
         losses, margins = self.accelerator.gather_for_metrics((losses.float(), margins.float()))
+        if not torch.isfinite(losses).all():
+            step = self.state.global_step + 1
+            raise UserError(f"the loss is not finite in step {step}: lower train.learning_rate, or use precision fp32")
         self.totals.add(losses, margins)
         self.since_log.add(losses, margins)
         self.recent.extend(zip(losses.tolist(), right(margins).tolist(), strict=True))
@@ -188,6 +193,11 @@ class TrainingResult:
 
     summary: dict[str, Any]
     curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process of a launch that writes the outputs."""
+    return PartialState().is_main_process
 
 
 def right(margins: torch.Tensor) -> torch.Tensor:
@@ -232,6 +242,9 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
     model.forward = partial(rewards, model)
     with tempfile.TemporaryDirectory() as scratch:
         config = reward_config(params, device, dtype, scratch, len(pairs))
+        # With several GPUs in one process the trainer would split batches that cannot be split; `launch` uses them.
+        if config.n_gpu > 1:
+            config._n_gpu = 1
         effective_batch = effective_batch_of(config)
         trainer = PairTrainer(
             model=model,
