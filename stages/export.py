@@ -91,10 +91,18 @@ def main() -> None:
         raise missing_input(REWARD)
     with new_folder(Path("models/export")) as folder:
         for path in sorted(set(REWARD.iterdir()) - {REWARD / VERSIONS_FILE}):
-            shutil.copyfile(path, folder / path.name)
+            link_or_copy(path, folder / path.name)
         write_json(folder / "metadata.json", metadata)
         write_text(folder / "README.md", card(params, metadata))
     print(f"exported to models/export, {sum(p.stat().st_size for p in Path('models/export').iterdir()) / 1e6:.0f} MB")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give `target` the content of `source` without storing it twice where the file system can."""
+    try:
+        target.hardlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def gather(params: Params) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """The pipeline as DVC sees it, and once in full on the real base."""
 
 import ast
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,9 @@ from reward_model.params import Params
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES, PLOTS = PIPELINE["stages"], PIPELINE["plots"]
 PACKAGE = ROOT / "stages/reward_model"
+DVC = (sys.executable, "-m", "dvc")
+# The stages call `python`: it must be this one.
+ENVIRONMENT = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
 
 def script_of(stage: dict[str, Any]) -> Path:
@@ -108,44 +114,65 @@ SMALL = {
 }
 
 
-@pytest.mark.slow
-def test_the_whole_pipeline_on_the_real_base(tmp_path: Path) -> None:
-    """A copy of the project in a new repository: dvc repro, again, killed and repaired, then score.py on the export."""
-    project = tmp_path / "project"
+def small_project(folder: Path) -> Path:
+    """A copy of the project's files in a new repository, with params for a short run."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in tracked.strip("\0").split("\0"):
-        if (ROOT / name).exists() and not name.startswith("metrics/"):
-            (project / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, project / name)
-    params = yaml.safe_load((project / "params.yaml").read_text())
+        if (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
     for section, changes in SMALL.items():
         params[section] |= changes
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
-    (project / "dvc.lock").unlink(missing_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    run(folder, "git", "init", "-q")
+    run(folder, "git", "add", ".")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "start")
+    return folder
 
-    def run(*command: str) -> str:
-        result = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout + result.stderr
 
-    run("git", "init", "-q")
-    run("git", "add", ".")
-    run("git", "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "start")
-    dvc = (sys.executable, "-m", "dvc")
-    run(*dvc, "repro")
+def run(folder: Path, *command: str) -> str:
+    """What a command that must succeed prints."""
+    result = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def kill_repro_when(folder: Path, sign: str, delay: float = 0) -> None:
+    """Start `dvc repro` and end it with all its children, without warning, once a file like `sign` is there."""
+    process = subprocess.Popen(
+        [*DVC, "repro"], cwd=folder, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not list(folder.glob(sign)):
+        assert process.poll() is None, "dvc repro ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(delay)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_on_the_real_base(tmp_path: Path) -> None:
+    """Killed while it writes the base and while it trains, then completed, then scored with."""
+    project = small_project(tmp_path / "project")
+    kill_repro_when(project, "models/.base.*.tmp")
+    assert not (project / "models/base").exists()
+    kill_repro_when(project, "metrics/tokens.json", delay=12)
+    assert not (project / "models/reward").exists()
+    run(project, *DVC, "repro")
+    assert not list(project.glob("*/.*.tmp"))
     for name in ("data", "tokens", "train", "eval"):
         assert (project / f"metrics/{name}.json").exists()
-    assert "Data and pipelines are up to date." in run(*dvc, "repro")
-    assert "heldout" in run(*dvc, "metrics", "show")
+    assert "Data and pipelines are up to date." in run(project, *DVC, "repro")
+    assert "heldout" in run(project, *DVC, "metrics", "show")
     # Large files are links into DVC's cache, not copies.
-    assert (project / "models/base/model.safetensors").stat().st_nlink > 1 or (
-        project / "models/base/model.safetensors"
-    ).is_symlink()
-    shutil.rmtree(project / "models/export")
-    (project / "models/.export.12345678.tmp").mkdir()
-    run(*dvc, "repro", "--force", "--single-item", "export")
-    assert [path.name for path in (project / "models").glob(".*.tmp")] == []
+    for name in ("base", "reward", "export"):
+        weights = project / f"models/{name}/model.safetensors"
+        assert weights.is_symlink() or weights.stat().st_nlink > 1
     prompt = "What is the capital of France?"
     answers = ["--response_a", "The capital of France is Paris.", "--response_b", "of of of of of"]
-    printed = run(sys.executable, "stages/score.py", "--prompt", prompt, *answers)
+    printed = run(project, sys.executable, "stages/score.py", "--prompt", prompt, *answers)
     assert "margin" in printed

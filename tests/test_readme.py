@@ -41,5 +41,5 @@ def test_every_file_and_make_target_that_is_named_exists() -> None:
     for name in re.findall(r"`((?:stages|metrics|data|models|tests)/[\w/.]+\.(?:py|json|md))`", README):
         assert (ROOT / name).exists() or name.startswith("models/"), name
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make (\w+)", README):
+    for target in re.findall(r"(?:`|\$ )make (\w+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
