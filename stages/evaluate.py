@@ -1,8 +1,9 @@
-"""Score held-out pairs: models/reward, data/tokens → metrics/eval.json, metrics/margins.json.
+"""Score held-out pairs: models/reward, data/tokens → metrics/{eval,calibration,margins}.json.
 
     python stages/evaluate.py
 
 `heldout` are the test pairs, whose prompts were in no other split; `mt_bench_human` are pairs judged by experts.
+The calibration is fitted on the validation pairs.
 """
 
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 import reward_model.environment  # noqa: F401
+from reward_model.calibration import fit_calibration
 from reward_model.devices import choose_device, choose_dtype
 from reward_model.errors import run
-from reward_model.files import read_parquet, write_json
-from reward_model.metrics import ScoredPair, evaluate_pairs, margin_histograms
+from reward_model.files import write_json
+from reward_model.metrics import ScoredPair, evaluate_pairs, margin_histograms, rewards_of
 from reward_model.model import load_reward_model, prepare_for_scoring, score_groups
 from reward_model.params import EvaluateParams, load_params
+from reward_model.tables import read_parquet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,12 +38,19 @@ def main() -> None:
         name: score_rows(
             model, read_parquet(TOKENS / f"{file}.parquet"), encoder.contract.pad_token_id, params.evaluate, name
         )
-        for name, file in SETS.items()
+        for name, file in {"validation": "validation", **SETS}.items()
     }
+    validation = scored.pop("validation")
+    calibration = fit_calibration(*rewards_of(validation), [pair.prompt_id for pair in validation])
     samples, seed = params.evaluate.bootstrap_samples, params.train.seed
     figures = {name: evaluate_pairs(pairs, bootstrap_samples=samples, seed=seed) for name, pairs in scored.items()}
     write_json(Path("metrics/eval.json"), figures)
+    calibration.save(Path("metrics/calibration.json"))
     write_json(Path("metrics/margins.json"), margin_histograms(scored))
+    print(
+        f"calibration on {calibration.pairs} validation pairs: temperature {calibration.temperature:.2f}, within noise "
+        f"up to a margin of {calibration.noise_margin:.2f}"
+    )
     print("\n".join(summary(name, of_set) for name, of_set in figures.items()))
 
 

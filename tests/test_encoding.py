@@ -6,7 +6,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from conftest import build_tiny_tokenizer
-from reward_model.encoding import Encoder, TemplateRefuses, shared_prefix_length
+from reward_model.base_tokenizer import contract_encoder, load_transformers_tokenizer
+from reward_model.chat_template import TemplateRefuses, render_chat
+from reward_model.encoding import Encoder, shared_prefix_length
 from reward_model.errors import UserError
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -18,7 +20,7 @@ def user(content: str) -> dict[str, str]:
 
 def encoder_at(tmp_path: Path, max_length: int = 64, **tokenizer: Any) -> Encoder:
     build_tiny_tokenizer(**tokenizer).save_pretrained(tmp_path / "base")
-    return Encoder.from_base(tmp_path / "base", max_length)
+    return contract_encoder(tmp_path / "base", max_length, tmp_path / "tokenizer")
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_ordinary_text_gives_the_ids_of_the_whole_rendered_conversation(encoder:
     chat = [user("the question"), {"role": "assistant", "content": "\n a good answer\n"}]
     rendered = encoder.render(chat)
     assert rendered.endswith("a good answer\n<|im_end|>")
-    whole = encoder.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    whole = load_transformers_tokenizer(encoder.folder)(rendered, add_special_tokens=False)["input_ids"]
     assert ids_of(encoder, "the question", "\n a good answer\n") == whole
     assert whole[-1] == encoder.contract.end_token_id
 
@@ -45,7 +47,7 @@ def test_the_template_still_opens_an_answer_when_asked(encoder: Encoder) -> None
 
 
 def test_pad_is_a_free_control_token_and_never_the_end(encoder: Encoder) -> None:
-    assert encoder.tokenizer.pad_token == "<|endoftext|>"
+    assert load_transformers_tokenizer(encoder.folder).pad_token == "<|endoftext|>"
     assert encoder.contract.pad_token_id != encoder.contract.end_token_id
 
 
@@ -56,8 +58,8 @@ def random_text(rng: random.Random) -> str:
 
 def test_no_control_token_comes_from_content(encoder: Encoder) -> None:
     """600 generated messages: the control tokens are those of the template around other words."""
-    control = encoder.tokenizer.all_special_ids
-    roomy = Encoder(encoder.tokenizer, encoder.contract.__class__(1, 10_000, 2, 0, ""))
+    control = load_transformers_tokenizer(encoder.folder).all_special_ids
+    roomy = encoder.with_max_length(10_000)
     expected = [token for token in ids_of(roomy, "x", "y") if token in control]
     rng = random.Random(0)
     for _ in range(600):
@@ -65,16 +67,15 @@ def test_no_control_token_comes_from_content(encoder: Encoder) -> None:
         ids = ids_of(roomy, prompt, response)
         assert [token for token in ids if token in control] == expected, (prompt, response)
         # Nothing is lost either: the text comes back.
-        assert f"user\n{prompt}<|im_end|>" in encoder.tokenizer.decode(ids)
-        assert str(encoder.tokenizer.decode(ids)).endswith(response + "<|im_end|>")
+        decoded = encoder.tokenizer.decode(ids, skip_special_tokens=False)
+        assert f"user\n{prompt}<|im_end|>" in decoded
+        assert decoded.endswith(response + "<|im_end|>")
 
 
 def test_too_long_a_prompt_loses_its_oldest_tokens_alike_on_both_sides(encoder: Encoder) -> None:
     prompt = [user("the question is " * 40)]
     encoded = encoder.encode(prompt, ["good", "a bad answer to the question"])
-    roomy = Encoder(encoder.tokenizer, encoder.contract.__class__(1, 10_000, 2, 0, "")).encode(
-        prompt, ["good", "a bad answer to the question"]
-    )
+    roomy = encoder.with_max_length(10_000).encode(prompt, ["good", "a bad answer to the question"])
     cut = encoded.prompt_tokens_cut
     assert cut > 0
     assert max(map(len, encoded.ids)) == encoder.contract.max_length
@@ -88,7 +89,7 @@ def test_too_long_a_response_loses_its_middle_and_keeps_its_end(encoder: Encoder
     limit = encoder.contract.max_length
     assert len(encoded.ids[1]) == limit
     assert encoded.ids[1][-1] == encoder.contract.end_token_id
-    text = str(encoder.tokenizer.decode(encoded.ids[1]))
+    text = encoder.tokenizer.decode(encoded.ids[1], skip_special_tokens=False)
     assert text.startswith("word0 ")
     assert text.endswith("word199<|im_end|>")
     assert encoded.response_tokens_cut[0] == 0
@@ -100,13 +101,11 @@ def test_a_text_without_a_prompt_loses_the_templates_opening_first(encoder: Enco
     assert encoder.encode([], ["good"]).prompt_tokens_cut == 0
     encoded = encoder.encode([], ["a bad answer to the question " * 20])
     assert encoded.prompt_tokens_cut > 0
-    assert str(encoder.tokenizer.decode(encoded.ids[0])).startswith("a bad answer")
+    assert encoder.tokenizer.decode(encoded.ids[0]).startswith("a bad answer")
 
 
-def test_what_is_saved_encodes_the_same_and_a_changed_template_is_refused(encoder: Encoder, tmp_path: Path) -> None:
-    folder = tmp_path / "saved"
-    folder.mkdir()
-    encoder.save(folder)
+def test_what_is_saved_encodes_the_same_and_a_changed_template_is_refused(encoder: Encoder) -> None:
+    folder = encoder.folder
     assert ids_of(Encoder.load(folder), "Q", "A") == ids_of(encoder, "Q", "A")
     plain = AutoTokenizer.from_pretrained(folder)
     assert plain.apply_chat_template([user("Q")], tokenize=False).endswith("<|im_end|>")
@@ -134,7 +133,7 @@ def test_a_conversation_the_template_refuses_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_without_tokenizer_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no usable tokenizer"):
-        Encoder.from_base(tmp_path, 64)
+        contract_encoder(tmp_path, 64, tmp_path / "tokenizer")
 
 
 def test_shared_prefix_length() -> None:
@@ -142,3 +141,36 @@ def test_shared_prefix_length() -> None:
     assert shared_prefix_length([[1, 2], [1, 2, 3]]) == 2
     assert shared_prefix_length([[5], [6]]) == 0
     assert shared_prefix_length([[7, 8]]) == 2
+
+
+TEMPLATES = {
+    "whitespace": "{% for m in messages %}\n  {%- if loop.last %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}",
+    "loop controls": "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{{ m.role }}{% endfor %}",
+    "json": "{{ messages | tojson }}{{ {'b': '<é>', 'a': 1} | tojson(indent=2) }}",
+    "namespaces": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+    "special tokens": "{{ bos_token }}{{ eos_token }}{{ messages[0]['content'] }}{{ unk_token }}",
+    "generation blocks": "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+    "tools": "{% if tools is none %}no tools{% endif %}{% if documents is none %}no documents{% endif %}{{ absent }}",
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_are_rendered_as_transformers_renders_them(tmp_path: Path, name: str) -> None:
+    tokenizer = build_tiny_tokenizer(chat_template=TEMPLATES[name])
+    chat = [user(" <b>é</b>\n"), {"role": "assistant", "content": "A"}]
+    for opened in (False, True):
+        expected = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=opened)
+        found = render_chat(TEMPLATES[name], chat, tokenizer.special_tokens_map, add_generation_prompt=opened)
+        assert found == expected
+
+
+def test_a_template_that_prints_the_date_prints_none(tmp_path: Path) -> None:
+    encoder = encoder_at(
+        tmp_path,
+        chat_template="{% if strftime_now is defined %}{% set date = strftime_now('%d') %}"
+        "{% else %}{% set date = 'no date' %}{% endif %}{{ date }}"
+        "{% for m in messages %}{{ m.content }}{% endfor %}<|im_end|>",
+    )
+    assert encoder.render([user("Q")]) == "no dateQ<|im_end|>"
+    with pytest.raises(UserError, match="strftime_now"):
+        encoder_at(tmp_path, chat_template="{{ strftime_now('%d') }}{{ messages[0].content }}<|im_end|>")

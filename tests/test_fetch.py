@@ -12,7 +12,7 @@ import fetch
 from conftest import Project, make_pairs, write_rows
 from hub_stand_in import serve_hub
 from reward_model.errors import UserError
-from reward_model.files import read_parquet
+from reward_model.tables import read_parquet
 
 
 def wheel_of(folder: Path, name: str, members: dict[str, str]) -> fetch.Wheel:

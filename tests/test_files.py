@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from reward_model import files
+from reward_model import files, tables
 from reward_model.errors import UserError, run
 
 
@@ -47,7 +47,7 @@ def test_jsonl_keeps_line_separators_and_lone_surrogates(tmp_path: Path) -> None
 
 
 def test_a_missing_input_says_what_makes_it(tmp_path: Path) -> None:
-    for read in (files.read_json, files.read_jsonl, files.read_parquet):
+    for read in (files.read_json, files.read_jsonl, tables.read_parquet):
         with pytest.raises(UserError, match="run `dvc repro`"):
             read(tmp_path / "absent")
 

@@ -38,10 +38,12 @@ def imported(path: Path) -> set[Path]:
         for node in ast.walk(tree):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module == "reward_model":
+                names += [f"reward_model.{alias.name}" for alias in node.names]
             for name in names:
                 if name.startswith("reward_model."):
                     module = PACKAGE / f"{name.removeprefix('reward_model.')}.py"
-                    if module not in found:
+                    if module.exists() and module not in found:
                         found.add(module)
                         waiting.append(module)
     return found

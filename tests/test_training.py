@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from conftest import ROOT, make_pairs
+from reward_model.base_tokenizer import contract_encoder
 from reward_model.encoding import Encoder
 from reward_model.errors import UserError
 from reward_model.model import build_reward_model
@@ -18,9 +19,13 @@ PARAMS = dataclasses.replace(
 )
 
 
+def encoder_of(base: Path) -> Encoder:
+    return contract_encoder(base, 96, base.parent / "tokenizer")
+
+
 def run(base: Path, rows: list[dict[str, Any]] | None = None, **changes: Any) -> tuple[TrainingResult, torch.nn.Module]:
     params: TrainParams = dataclasses.replace(PARAMS, **changes)
-    encoder = Encoder.from_base(base, 96)
+    encoder = encoder_of(base)
     model = build_reward_model(base, encoder, params.seed)
     return train(model, encoder, rows or token_rows(encoder, 20), params), model
 
@@ -39,7 +44,7 @@ def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module, tolerance:
 
 
 def test_training_learns_what_the_pairs_teach(tiny_base: Path) -> None:
-    encoder = Encoder.from_base(tiny_base, 96)
+    encoder = encoder_of(tiny_base)
     result, _ = run(tiny_base, token_rows(encoder, 40), num_train_epochs=6, head_learning_rate=0.1)
     assert result.curve[-1]["accuracy"] > 0.9
     assert result.curve[-1]["loss"] < 0.5 < result.curve[0]["loss"]
@@ -79,7 +84,7 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(tiny_base: Path) -> Non
 
 
 def test_margins_label_smoothing_and_centring_change_the_training(tiny_base: Path) -> None:
-    encoder = Encoder.from_base(tiny_base, 96)
+    encoder = encoder_of(tiny_base)
     rows = token_rows(encoder, 20)
     with_margin = run(tiny_base, [row | {"margin": 2.0} for row in rows])[0].summary["loss"]
     plain = run(tiny_base, rows)[0].summary["loss"]

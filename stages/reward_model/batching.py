@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from reward_model.encoding import shared_prefix_length
+from reward_model.encoding import Group, shared_prefix_length
 
-TokenIds = list[int]
-Group = Sequence[TokenIds]  # sequences with one prompt: a pair, a single text, or n responses
 Batch = dict[str, torch.Tensor]
 
 

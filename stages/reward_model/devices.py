@@ -14,7 +14,7 @@ def choose_device(wanted: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return torch.device(next(name for name, there in available.items() if there))
-    if not available[wanted]:
+    if not available.get(wanted):
         names = ", ".join(name for name, there in available.items() if there)
         raise UserError(f"the device {wanted} is not on this machine (it has {names}): take auto")
     return torch.device(wanted)

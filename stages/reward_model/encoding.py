@@ -4,37 +4,34 @@
 2. Control tokens come from the template only; in a message they are ordinary characters.
 3. Over-long input loses its oldest prompt tokens first, the same number for all responses to one prompt. If a response
    alone is too long, its middle goes. The end token stays.
+
+Needs neither torch nor transformers; `base_tokenizer` puts a base's tokenizer under the contract.
 """
 
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import jinja2
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer
 
+from reward_model.chat_template import render_chat
 from reward_model.errors import UserError
 from reward_model.files import read_json, write_json
 from reward_model.pairs import Message
 
 CONTRACT_FILE = "scoring_contract.json"
 CONTRACT_VERSION = 1
+TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
 
-# For bases without a chat template of their own.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] | capitalize + ': ' + message['content'] + '\n\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
-)
-PAD_TOKENS = ("<|endoftext|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<unk>")
-NEW_PAD_TOKEN = "<|pad|>"
 PROBE = [Message(role="user", content="1 + 1?"), Message(role="assistant", content="2")]
 
-
-class TemplateRefuses(ValueError):
-    """The chat template does not render this conversation (most often, roles that do not alternate)."""
+TokenIds = list[int]
+Group = Sequence[TokenIds]  # sequences with one prompt: a pair, a single text, or n responses
 
 
 @dataclass(frozen=True)
@@ -62,40 +59,39 @@ class EncodedResponses:
         response_tokens_cut: tokens taken from the middle of each response.
     """
 
-    ids: list[list[int]]
+    ids: list[TokenIds]
     prompt_tokens_cut: int
     response_tokens_cut: list[int]
 
 
 class Encoder:
-    """A tokenizer under the scoring contract."""
+    """A tokenizer under the scoring contract. Safe to use from several threads.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, contract: ScoringContract) -> None:
-        self.tokenizer = tokenizer
+    Args:
+        folder: with the tokenizer's files, and its chat template.
+        contract: what the tokenizer must keep to.
+
+    Raises:
+        UserError: a file is absent or damaged, or tokenizer and contract do not fit together.
+    """
+
+    def __init__(self, folder: Path, contract: ScoringContract) -> None:
+        self.folder = folder
         self.contract = contract
+        self.template = _read(folder / TEMPLATE_FILE)
+        self.tokenizer = _load_tokenizer(folder)
+        # Knows no control tokens: their text is encoded as any other.
+        self._plain_tokenizer = _load_tokenizer(folder)
+        self._plain_tokenizer.encode_special_tokens = True
+        self._special_tokens = named_special_tokens(folder)
         # Longest first: one control token may be the beginning of another.
-        tokens = sorted(_control_tokens(tokenizer), key=len, reverse=True)
+        tokens = sorted(control_tokens(self.tokenizer) | set(self._special_tokens.values()), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
-
-    @classmethod
-    def from_base(cls, folder: Path, max_length: int) -> "Encoder":
-        """Put the tokenizer of a base model under the contract: a closed template, a free pad token.
-
-        Raises:
-            UserError: no usable tokenizer in `folder`.
-        """
-        tokenizer = _load_tokenizer(folder)
-        tokenizer.chat_template = _closed_template(tokenizer)
-        end_token_id = _encode_probe(tokenizer)[-1]
-        tokenizer.pad_token = _free_pad_token(tokenizer)
-        tokenizer.padding_side = "right"
-        pad_token_id = _id_of(tokenizer, tokenizer.pad_token)
-        template_hash = _template_sha256(tokenizer)
-        return cls(tokenizer, ScoringContract(CONTRACT_VERSION, max_length, end_token_id, pad_token_id, template_hash))
+        self._check()
 
     @classmethod
     def load(cls, folder: Path) -> "Encoder":
-        """Load what `save` wrote.
+        """Load the encoder of a model's folder, or of data/tokens.
 
         Raises:
             UserError: a file is absent, or tokenizer and contract do not fit together.
@@ -105,17 +101,11 @@ class Encoder:
             raise UserError(
                 f"{folder / CONTRACT_FILE} has version {saved.get('version')}, this scorer reads {CONTRACT_VERSION}"
             )
-        contract = ScoringContract(**saved)
-        tokenizer = _load_tokenizer(folder)
-        found = (_encode_probe(tokenizer)[-1], tokenizer.pad_token_id, _template_sha256(tokenizer))
-        if found != (contract.end_token_id, contract.pad_token_id, contract.chat_template_sha256):
-            raise UserError(f"{folder}: the tokenizer or its chat template is not the one the model was trained with")
-        return cls(tokenizer, contract)
+        return cls(folder, ScoringContract(**saved))
 
-    def save(self, folder: Path) -> None:
-        """Write the tokenizer, its chat template and the contract into `folder`."""
-        self.tokenizer.save_pretrained(folder)
-        write_json(folder / CONTRACT_FILE, asdict(self.contract))
+    def with_max_length(self, max_length: int) -> "Encoder":
+        """The same tokenizer with another limit."""
+        return Encoder(self.folder, replace(self.contract, max_length=max_length))
 
     def encode(self, prompt: Sequence[Message], responses: Sequence[str]) -> EncodedResponses:
         """Encode each response as the assistant's answer to `prompt`, all cut alike to `max_length` tokens.
@@ -140,14 +130,21 @@ class Encoder:
         Raises:
             TemplateRefuses: the template does not take it.
         """
-        return _render(self.tokenizer, messages, add_generation_prompt=add_generation_prompt)
+        return render_chat(self.template, messages, self._special_tokens, add_generation_prompt=add_generation_prompt)
 
-    def _ids(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> list[int]:
+    def _check(self) -> None:
+        end = encode_text(self.tokenizer, self.render(PROBE))[-1]
+        if (end, sha256_of_text(self.template)) != (self.contract.end_token_id, self.contract.chat_template_sha256):
+            raise UserError(
+                f"{self.folder}: the tokenizer or its chat template is not the one the model was trained with"
+            )
+
+    def _ids(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> TokenIds:
         if not any(self._control.search(text) for turn in messages for text in turn.values()):
-            return _encode_text(self.tokenizer, self.render(messages, add_generation_prompt=add_generation_prompt))
+            return encode_text(self.tokenizer, self.render(messages, add_generation_prompt=add_generation_prompt))
         return self._ids_of_lookalikes(messages, add_generation_prompt)
 
-    def _ids_of_lookalikes(self, messages: Sequence[Message], add_generation_prompt: bool) -> list[int]:
+    def _ids_of_lookalikes(self, messages: Sequence[Message], add_generation_prompt: bool) -> TokenIds:
         """Encode messages that hold the text of control tokens.
 
         Such text is broken with a mark before rendering, so that only the template's own control tokens are whole; the
@@ -159,16 +156,18 @@ class Encoder:
             for turn in messages
         ]
         text = self.render(broken, add_generation_prompt=add_generation_prompt)
-        ids: list[int] = []
+        ids: TokenIds = []
         position = 0
         for match in self._control.finditer(text):
-            ids += self._plain_ids(text[position : match.start()].replace(mark, ""))
-            ids.append(_id_of(self.tokenizer, match.group()))
+            ids += encode_text(self._plain_tokenizer, text[position : match.start()].replace(mark, ""))
+            ids.append(cast(int, self.tokenizer.token_to_id(match.group())))
             position = match.end()
-        return ids + self._plain_ids(text[position:].replace(mark, ""))
+        return ids + encode_text(self._plain_tokenizer, text[position:].replace(mark, ""))
 
-    def _plain_ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+def write_contract(folder: Path, contract: ScoringContract) -> None:
+    """Write the contract into a model's folder."""
+    write_json(folder / CONTRACT_FILE, asdict(contract))
 
 
 def shared_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
@@ -179,84 +178,58 @@ def shared_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
     return min(len(sequence) for sequence in sequences)
 
 
+def encode_text(tokenizer: Tokenizer, text: str) -> TokenIds:
+    """The ids of a rendered text; nothing is added to it."""
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def control_tokens(tokenizer: Tokenizer) -> set[str]:
+    """The tokens that are not text."""
+    return {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+
+
+def named_special_tokens(folder: Path) -> dict[str, str]:
+    """The special tokens that chat templates know by name: bos_token, eos_token and so on."""
+    config: dict[str, Any] = read_json(folder / TOKENIZER_CONFIG_FILE)
+    named = {name: value for name, value in config.items() if name.endswith("_token")}
+    contents = {name: value["content"] if isinstance(value, dict) else value for name, value in named.items()}
+    return {name: content for name, content in contents.items() if isinstance(content, str)}
+
+
+def sha256_of_text(text: str) -> str:
+    """The SHA-256 of the text in UTF-8, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _answer(text: str) -> Message:
     return Message(role="assistant", content=text)
 
 
-def _cut_middle(ids: list[int], length: int) -> list[int]:
+def _cut_middle(ids: TokenIds, length: int) -> TokenIds:
     if len(ids) <= length:
         return ids
     tail = length // 2
     return ids[: length - tail] + ids[len(ids) - tail :]
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _read(path: Path) -> str:
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} has no usable tokenizer: {str(error).strip().splitlines()[0]}") from None
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        raise UserError(f"{path} is missing: it is part of the model") from None
 
 
-def _closed_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The base's chat template, changed to end a finished conversation in the end-of-turn token and nothing more."""
+def _load_tokenizer(folder: Path) -> Tokenizer:
+    path = folder / TOKENIZER_FILE
+    if not path.exists():
+        raise UserError(f"{path} is missing: it is part of the model")
     try:
-        original = tokenizer.get_chat_template()
-    except ValueError:
-        original = PLAIN_TEMPLATE
-    closed = (
-        "{% set conversation %}{{ '' }}" + original + "{% endset %}"
-        "{{ conversation if add_generation_prompt else conversation.rstrip() }}"
-    )
-    tokenizer.chat_template = closed
-    if _encode_probe(tokenizer)[-1] not in tokenizer.all_special_ids:
-        if tokenizer.eos_token is None:
-            raise UserError("the base's tokenizer has no end-of-turn token: set eos_token in its tokenizer_config.json")
-        closed += "{{ '' if add_generation_prompt else " + repr(tokenizer.eos_token) + " }}"
-    return closed
-
-
-def _free_pad_token(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A control token that the template never uses; where there is none, a new one."""
-    used = set(_encode_probe(tokenizer))
-    control = _control_tokens(tokenizer)
-    for token in (tokenizer.pad_token, *PAD_TOKENS):
-        if token in control and _id_of(tokenizer, token) not in used:
-            return token
-    tokenizer.add_special_tokens({"pad_token": NEW_PAD_TOKEN})
-    return NEW_PAD_TOKEN
-
-
-def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
-    added: dict[int, Any] = tokenizer.added_tokens_decoder
-    return {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
-
-
-def _id_of(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
-    return cast(int, tokenizer.convert_tokens_to_ids(token))
-
-
-def _encode_probe(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return _encode_text(tokenizer, _render(tokenizer, PROBE))
-
-
-def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
-) -> str:
-    try:
-        text = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-    except (jinja2.TemplateError, TypeError, KeyError, IndexError, ValueError) as error:
-        raise TemplateRefuses(f"the chat template refuses the conversation: {error}") from None
-    return str(text)
-
-
-def _encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    return hashlib.sha256(tokenizer.get_chat_template().encode()).hexdigest()
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # what the library raises has no other type
+        raise UserError(f"{path} is damaged: {error}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _absent_character(messages: Sequence[Message]) -> str:

@@ -1,7 +1,10 @@
 """Faults that a user can mend, told in one line."""
 
+import os
 import sys
 from collections.abc import Callable
+
+INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
 
 
 class UserError(Exception):
@@ -9,9 +12,18 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], None], exit_status: int = 1) -> None:
-    """Call `main`; a `UserError` becomes its message on stderr and `exit_status`, never a traceback."""
+    """Call `main`; a `UserError` becomes its message on stderr and `exit_status`, never a traceback.
+
+    Ctrl-C ends with status 130, and a reader of stdout that goes away (`| head`) with 0, both without a word.
+    """
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(exit_status) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Python flushes stdout once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

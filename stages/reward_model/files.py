@@ -1,18 +1,20 @@
 """Outputs that appear whole or not at all, byte for byte the same for the same content."""
 
+import csv
 import hashlib
 import json
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
-
 from reward_model.errors import UserError
+
+VERSIONS_FILE = "versions.json"  # in a model's folder: of the packages that trained it
+CHECKSUMS_FILE = "SHA256SUMS"  # in a model's folder: as `sha256sum` writes and checks it
 
 
 @contextmanager
@@ -93,24 +95,6 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         raise missing_input(path) from None
 
 
-def read_parquet(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a Parquet file that an earlier stage made, lists as lists.
-
-    Raises:
-        UserError: the file is absent.
-    """
-    try:
-        return pyarrow.parquet.read_table(path).to_pylist()
-    except FileNotFoundError:
-        raise missing_input(path) from None
-
-
-def write_parquet(target: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows that all have the same keys."""
-    with new_file(target) as path:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-
-
 def missing_input(path: Path) -> UserError:
     """The error for a file that an earlier stage makes and that is not there."""
     return UserError(f"{path} is missing: run `dvc repro`, which makes it")
@@ -128,6 +112,51 @@ def sha256_of_folder(folder: Path) -> str:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
+
+
+@contextmanager
+def reading(source: str | Path) -> Iterator[None]:
+    """Tell of a file that is absent, forbidden or damaged as a `UserError`."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise UserError(f"{source} cannot be read: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def writing(target: str | Path) -> Iterator[None]:
+    """Tell of a full disk or a forbidden folder as a `UserError`."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever read stdout has had enough
+        raise
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+def write_checksums(folder: Path) -> None:
+    """List the SHA-256 of every file in `folder` that the rewards depend on: all but the model card."""
+    names = sorted(path.name for path in folder.iterdir() if path.suffix != ".md" and path.name != CHECKSUMS_FILE)
+    write_text(folder / CHECKSUMS_FILE, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
+
+
+def check_checksums(folder: Path) -> None:
+    """Make sure that the files of `folder` are those that `write_checksums` saw.
+
+    Raises:
+        UserError: the list or a file is missing, or a file is another than it was.
+    """
+    try:
+        lines = (folder / CHECKSUMS_FILE).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{folder / CHECKSUMS_FILE} is missing or unreadable: is {folder} a model made here?") from None
+    for line in lines:
+        expected, _, name = line.partition("  ")
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise UserError(f"{path} is missing: copy the model's folder again, or run `dvc repro`")
+        if sha256_of(path) != expected:
+            raise UserError(f"{path} is damaged or altered: copy the model's folder again, or run `dvc repro`")
 
 
 def _staging_path(target: Path, *, clean: bool = True) -> Path:

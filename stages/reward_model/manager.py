@@ -1,110 +1,216 @@
-"""The Python API: load a trained reward model, score a text, compare responses."""
+"""The Python API: load a trained reward model; score texts, comparisons and files.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Needs torch and transformers, or onnxruntime, once a model is loaded.
+"""
+
+import importlib.util
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from reward_model.devices import choose_device, choose_dtype
-from reward_model.encoding import Encoder, TemplateRefuses
+import reward_model.environment  # noqa: F401
+from reward_model.calibration import Calibration
 from reward_model.errors import UserError
-from reward_model.model import load_reward_model, prepare_for_scoring, score_groups
-from reward_model.pairs import Message
+from reward_model.files import CHECKSUMS_FILE, sha256_of
+from reward_model.pairs import Columns, TurnedAway, sides_of_row
+from reward_model.prompts import Prompt
+from reward_model.scorer import Comparison, RankedResponse, Scorer
 
-Prompt = str | Sequence[Message]
+if TYPE_CHECKING:
+    from reward_model.file_scoring import FileReport
 
-# Rewards closer than this are the same to within what computing them in another order changes.
-TIE_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two responses to one prompt.
-
-    Attributes:
-        reward_a, reward_b: the rewards; only their difference means something.
-        margin: reward_a - reward_b.
-        preferred: "a", "b", or "tie" if the rewards are within 1e-4 of each other.
-        probability_a: sigmoid(margin), the model's probability that people prefer a (Bradley-Terry).
-    """
-
-    reward_a: float
-    reward_b: float
-    margin: float
-    preferred: str
-    probability_a: float
+CHOICES = {
+    "device": ("auto", "cuda", "mps", "cpu"),
+    "precision": ("fp32", "bf16", "auto"),
+    "backend": ("auto", "torch", "onnx"),
+}
 
 
 class RewardModelManager:
-    """A trained reward model, ready to score. Rewards are in logits: a margin of 1 means odds of e to 1."""
+    """A trained reward model, ready to score. Rewards are in logits; only differences for one prompt mean something.
 
-    def __init__(self, device: str = "auto", precision: str = "fp32") -> None:
-        """Choose where to compute.
+    Safe to call from several threads: one computes at a time, with all of the machine's cores.
+    """
+
+    def __init__(
+        self, device: str = "auto", precision: str = "fp32", batch_size: int = 8, backend: str = "auto"
+    ) -> None:
+        """Choose how to compute.
 
         Args:
             device: auto, cuda, mps or cpu.
             precision: fp32, bf16, or auto (bf16 where the hardware is fast at it).
+            batch_size: prompts computed at a time, with all their responses. Rewards do not depend on it.
+            backend: torch; onnx, which starts faster, on the CPU in the precision of the exported file; auto is torch
+                where it is installed.
 
         Raises:
-            UserError: the device is not on this machine.
+            UserError: an argument is out of range.
         """
-        self.device = choose_device(device)
-        self.dtype = choose_dtype(precision, self.device)
-        self._model: PreTrainedModel | None = None
-        self._encoder: Encoder | None = None
+        for name, value in {"device": device, "precision": precision, "backend": backend}.items():
+            if value not in CHOICES[name]:
+                raise UserError(f"{name} {value!r} is none of {', '.join(CHOICES[name])}")
+        if batch_size < 1:
+            raise UserError(f"the batch size must be 1 or more, not {batch_size}")
+        if backend == "onnx" and (device in ("cuda", "mps") or precision == "bf16"):
+            raise UserError("the backend onnx computes on the CPU, in the exported precision: take torch for others")
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+        self.backend = backend
+        self._scorer: Scorer | None = None
 
-    def load_trained_model(self, path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Load the model that the scores come from.
+    def load_trained_model(self, path: str | Path) -> tuple[Any, Any]:
+        """Load the model that the scores come from. If that fails, the one loaded before stays.
 
         Returns:
-            The sequence classifier (one label) and its tokenizer, whose chat template is part of the contract.
+            The sequence classifier (one label) and its tokenizer, whose chat template is part of the contract, as
+            transformers has them; with the backend onnx, onnxruntime's session and the tokenizers library's tokenizer.
 
         Raises:
-            UserError: there is no readable trained model in `path`.
+            UserError: there is no trained model in `path`, its files are not those that were saved, the device is not
+                on this machine, or the backend is not installed.
         """
-        self._model, self._encoder = load_reward_model(Path(path))
-        prepare_for_scoring(self._model, self.device, self.dtype)
-        return self._model, self._encoder.tokenizer
+        folder = Path(path)
+        if self.backend == "onnx" or (self.backend == "auto" and importlib.util.find_spec("torch") is None):
+            return self._load_onnx(folder)
+        return self._load_torch(folder)
+
+    def _load_torch(self, folder: Path) -> tuple[Any, Any]:
+        try:
+            from reward_model.base_tokenizer import load_transformers_tokenizer
+            from reward_model.torch_backend import TorchBackend
+        except ModuleNotFoundError as error:
+            raise UserError(f"{error.name} is not installed: pip install '.[torch]', or take --backend onnx") from None
+        backend, encoder = TorchBackend.load(folder, self.device, self.precision)
+        self._scorer = Scorer(
+            backend, encoder, Calibration.load(folder), self.batch_size, _fingerprint(folder, backend.name)
+        )
+        return backend.model, load_transformers_tokenizer(folder)
+
+    def _load_onnx(self, folder: Path) -> tuple[Any, Any]:
+        from reward_model.onnx_backend import OnnxBackend
+
+        backend, encoder = OnnxBackend.load(folder)
+        self._scorer = Scorer(
+            backend, encoder, Calibration.load(folder), self.batch_size, _fingerprint(folder, backend.name)
+        )
+        return backend.session, encoder.tokenizer
+
+    @property
+    def computes_on(self) -> str:
+        """The backend, device and precision in use.
+
+        Raises:
+            UserError: no model is loaded.
+        """
+        return self._loaded().backend.name
+
+    @property
+    def calibration(self) -> Calibration:
+        """What the loaded model's margins are worth.
+
+        Raises:
+            UserError: no model is loaded.
+        """
+        return self._loaded().calibration
 
     def get_reward_score(self, text: str, prompt: Prompt = "") -> float:
         """The reward of `text` as the assistant's answer to `prompt` (a user's message, or a chat; "": none).
 
         Raises:
-            UserError: no model is loaded, the text cannot be encoded, or the chat template refuses the prompt.
+            UserError: no model is loaded, the prompt is no chat, the text cannot be encoded, or the model's chat
+                template refuses the prompt.
         """
-        return self.rank_responses(prompt, [text])[0]
+        scorer = self._loaded()
+        [[reward]] = scorer.rewards([scorer.encode(prompt, [text])])
+        return reward
 
     def compare_responses(self, prompt: Prompt, response_a: str, response_b: str) -> Comparison:
-        """Say which of two responses to `prompt` the model prefers.
+        """Say which of two responses to `prompt` the model prefers, and how sure that is.
 
         Raises:
             UserError: as `get_reward_score`.
         """
-        reward_a, reward_b = self.rank_responses(prompt, [response_a, response_b])
-        margin = reward_a - reward_b
-        preferred = "tie" if abs(margin) <= TIE_TOLERANCE else "a" if margin > 0 else "b"
-        return Comparison(reward_a, reward_b, margin, preferred, float(torch.sigmoid(torch.tensor(margin))))
+        scorer = self._loaded()
+        [(reward_a, reward_b)] = scorer.rewards([scorer.encode(prompt, [response_a, response_b])])
+        return scorer.compare(reward_a, reward_b)
 
-    def rank_responses(self, prompt: Prompt, responses: Sequence[str]) -> list[float]:
-        """The rewards of several responses to one prompt, in their order. All are cut alike if one is too long.
+    def rank_responses(self, prompt: Prompt, responses: Sequence[str]) -> list[RankedResponse]:
+        """Order responses to one prompt, the best first, equal ones as given.
 
         Raises:
-            UserError: as `get_reward_score`.
+            UserError: as `get_reward_score`, or there are no responses.
         """
-        if self._model is None or self._encoder is None:
+        if not responses:
+            raise UserError("there are no responses to rank")
+        scorer = self._loaded()
+        [rewards] = scorer.rewards([scorer.encode(prompt, responses)])
+        return scorer.rank(responses, rewards)
+
+    def score_pairs(self, pairs: Iterable[Mapping[str, Any]]) -> list[Comparison]:
+        """Score preference pairs; in each comparison a is chosen and b is rejected.
+
+        Args:
+            pairs: objects with prompt, chosen and rejected, in any form that the prepare stage takes.
+
+        Returns:
+            A comparison for each pair, in their order.
+
+        Raises:
+            UserError: as `get_reward_score`, or one is no pair; says which.
+        """
+        scorer = self._loaded()
+        groups = []
+        for number, pair in enumerate(pairs):
+            try:
+                prompt, chosen, rejected = sides_of_row(dict(pair), Columns())
+                groups.append(scorer.encode(prompt, [chosen, rejected]))
+            except (TurnedAway, UserError) as reason:
+                raise UserError(f"pair {number} cannot be scored: {reason}") from None
+        return [scorer.compare(chosen, rejected) for chosen, rejected in scorer.rewards(groups)]
+
+    def score_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        *,
+        resume: bool = False,
+        progress: bool = False,
+        standard_format: str = "jsonl",
+    ) -> "FileReport":
+        """Score the rows of a file into another, in constant memory; `file_scoring` tells of the columns.
+
+        Args:
+            source: JSONL, CSV or Parquet, or `-` for stdin. Rows have text, prompt + response,
+                prompt + chosen + rejected, or prompt + responses.
+            target: JSONL, CSV or Parquet, or `-` for stdout; gets all columns of `source`, and the rewards.
+            resume: continue what an interrupted call began.
+            progress: show a progress bar on stderr.
+            standard_format: of stdin and stdout, jsonl or csv.
+
+        Returns:
+            How many rows were scored, and how many could not be.
+
+        Raises:
+            UserError: no model is loaded, a file cannot be read or written, or it has nothing to score.
+        """
+        from reward_model.file_scoring import score_rows_of_file
+
+        return score_rows_of_file(
+            self._loaded(),
+            str(source),
+            str(target),
+            resume=resume,
+            progress=progress,
+            standard_format=standard_format,
+        )
+
+    def _loaded(self) -> Scorer:
+        if self._scorer is None:
             raise UserError('no model is loaded: call load_trained_model("models/export") first')
-        messages = _as_messages(prompt)
-        try:
-            encoded = self._encoder.encode(messages, responses)
-        except (TemplateRefuses, UnicodeEncodeError, TypeError) as error:
-            raise UserError(f"the text cannot be scored: {error}") from None
-        [(_, scores)] = score_groups(self._model, [encoded.ids], self._encoder.contract.pad_token_id, batch_size=1)
-        return scores
+        return self._scorer
 
 
-def _as_messages(prompt: Prompt) -> list[Message]:
-    if isinstance(prompt, str):
-        return [Message(role="user", content=prompt)] if prompt.strip() else []
-    return list(prompt)
+def _fingerprint(folder: Path, backend: str) -> str:
+    return f"{sha256_of(folder / CHECKSUMS_FILE)} {backend}"

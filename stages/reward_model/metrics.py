@@ -32,7 +32,7 @@ def evaluate_pairs(pairs: Sequence[ScoredPair], *, bootstrap_samples: int, seed:
         n; accuracy, in which a tie counts half; accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats;
         margin_mean; longer_wins, the accuracy of preferring the longer response in characters.
     """
-    margins = np.array([pair.margin for pair in pairs])
+    margins = margins_of(pairs)
     correct = wins(margins)
     lengths = np.array([pair.chosen_characters - pair.rejected_characters for pair in pairs], dtype=float)
     interval = clustered_interval(correct, [pair.prompt_id for pair in pairs], bootstrap_samples, seed)
@@ -45,6 +45,16 @@ def evaluate_pairs(pairs: Sequence[ScoredPair], *, bootstrap_samples: int, seed:
         "margin_mean": float(margins.mean()),
         "longer_wins": float(wins(lengths).mean()),
     }
+
+
+def rewards_of(pairs: Sequence[ScoredPair]) -> tuple[FloatArray, FloatArray]:
+    """The rewards of chosen and of rejected, each of shape (pairs,)."""
+    return np.array([pair.chosen_reward for pair in pairs]), np.array([pair.rejected_reward for pair in pairs])
+
+
+def margins_of(pairs: Sequence[ScoredPair]) -> FloatArray:
+    """Reward of chosen minus reward of rejected, shape (pairs,)."""
+    return np.array([pair.margin for pair in pairs])
 
 
 def wins(differences: FloatArray) -> FloatArray:
@@ -71,7 +81,7 @@ def margin_histograms(sets: Mapping[str, Sequence[ScoredPair]], bins: int = 20) 
 
     The bins are the same for all sets, and on both sides of zero.
     """
-    margins = {name: np.array([pair.margin for pair in pairs]) for name, pairs in sets.items()}
+    margins = {name: margins_of(pairs) for name, pairs in sets.items()}
     reach = max(1e-6, *(float(np.abs(of_set).max()) for of_set in margins.values()))
     edges = np.linspace(-reach, reach, bins + 1)
     shares = {name: np.histogram(of_set, edges)[0] / len(of_set) for name, of_set in margins.items()}

@@ -1,5 +1,6 @@
 """The reward model: a sequence classifier with one label. Built, loaded, saved and asked for rewards here."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,15 +9,15 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
-from trl.trainer.reward_trainer import suppress_seqcls_warning
+from transformers.utils import logging
 
 from reward_model.attention import PACKED, spans_of
-from reward_model.batching import Batch, Group, packed_batch, packed_length, padded_batch
-from reward_model.encoding import Encoder
+from reward_model.batching import Batch, packed_batch, packed_length, padded_batch
+from reward_model.encoding import Encoder, Group
 from reward_model.errors import UserError
-from reward_model.files import read_json
+from reward_model.files import check_checksums, read_json
 
-VERSIONS_FILE = "versions.json"  # of the packages that trained the model
+HEAD = "score"  # what transformers calls the last layer of a sequence classifier
 
 # Where a model takes packed batches, the hidden states of the two layouts differ by rounding only: about a millionth in
 # float32, a hundredth in half precision.
@@ -35,13 +36,16 @@ def build_reward_model(base: Path, encoder: Encoder, seed: int) -> PreTrainedMod
         UserError: `base` is no causal language model that transformers can read.
     """
     set_seed(seed)
-    with suppress_seqcls_warning():
-        model = _from_pretrained(base)
+    model, missing = _from_pretrained(base)
+    if missing := missing - {f"{HEAD}.weight"}:
+        raise UserError(f"{base} lacks weights of its architecture: {_some(missing)}")
     torch.nn.init.zeros_(reward_head(model).weight)
+    model.config.problem_type = "regression"  # so that transformers' pipeline gives the reward, not its sigmoid
     model.config.pad_token_id = encoder.contract.pad_token_id
     model.config.eos_token_id = encoder.contract.end_token_id
-    if len(encoder.tokenizer) > model.config.vocab_size:
-        model.resize_token_embeddings(len(encoder.tokenizer))
+    tokens = encoder.tokenizer.get_vocab_size(with_added_tokens=True)
+    if tokens > model.config.vocab_size:
+        model.resize_token_embeddings(tokens)
     return model
 
 
@@ -49,20 +53,24 @@ def load_reward_model(folder: Path) -> tuple[PreTrainedModel, Encoder]:
     """Load a trained model in float32, ready to score, with its encoder.
 
     Raises:
-        UserError: no trained model is there, or it cannot be read.
+        UserError: no trained model is there, or its files are not those that were saved.
     """
     if not (folder / "config.json").exists():
         raise UserError(f"no trained model in {folder}: run `make repro`, which trains one")
+    check_checksums(folder)
     encoder = Encoder.load(folder)
     saved = read_json(folder / "config.json").get("dtype")
     if saved != encoder.contract.precision:
         raise UserError(f"{folder}: the weights are {saved}, the scoring contract says {encoder.contract.precision}")
-    return _from_pretrained(folder).eval(), encoder
+    model, missing = _from_pretrained(folder)
+    if missing:
+        raise UserError(f"{folder} is not a trained reward model, it lacks {_some(missing)}: run `dvc repro`")
+    return model.eval(), encoder
 
 
 def reward_head(model: torch.nn.Module) -> torch.nn.Linear:
     """The layer that makes a reward of a hidden state."""
-    return cast(torch.nn.Linear, model.get_submodule("score"))
+    return cast(torch.nn.Linear, model.get_submodule(HEAD))
 
 
 def rewards(model: PreTrainedModel, **batch: torch.Tensor) -> torch.Tensor:
@@ -162,20 +170,25 @@ def save_reward_model(model: PreTrainedModel, encoder: Encoder, folder: Path) ->
     # The folder the base came from says nothing to a reader of the config.
     model.config._name_or_path = ""
     model.save_pretrained(folder)
-    encoder.save(folder)
+    for path in encoder.folder.iterdir():
+        shutil.copyfile(path, folder / path.name)
 
 
-def _from_pretrained(folder: Path) -> PreTrainedModel:
+def _from_pretrained(folder: Path) -> tuple[PreTrainedModel, set[str]]:
+    """The model, and the names of the weights that its files lack, which are random."""
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            num_labels=1,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
+        with _quiet():
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                num_labels=1,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        return model, set(loading["missing_keys"])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} is not a model that can be loaded: {str(error).strip().splitlines()[0]}") from None
 
@@ -183,6 +196,21 @@ def _from_pretrained(folder: Path) -> PreTrainedModel:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on `device`."""
     return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report of what it loaded: what matters of it is checked."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 @contextmanager

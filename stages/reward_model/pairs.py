@@ -101,29 +101,63 @@ def take_in(rows: Iterable[Row], to_pair: Callable[[Row], Pair]) -> Intake:
 def pair_from_row(row: Row, columns: Columns, default_source: str) -> Pair:
     r"""Make a pair of a row with prompt, chosen and rejected, or with two conversations that share their beginning.
 
+    Raises:
+        TurnedAway: bad_margin, or as `sides_of_row` and `checked_pair`.
+    """
+    prompt, chosen, rejected = sides_of_row(row, columns)
+    source = row.get(columns.source) or default_source
+    return checked_pair(prompt, chosen, rejected, str(source), _margin(row.get(columns.margin)))
+
+
+def sides_of_row(row: Row, columns: Columns) -> tuple[list[Message], str, str]:
+    r"""The prompt, chosen and rejected of a row, whatever they are.
+
     Prompts are text, chat lists (`role`, `content`) or transcripts ("\n\nHuman:", "\n\nAssistant:"); responses
     are text, or a chat list that may repeat the prompt.
 
     Raises:
-        TurnedAway: missing_column, no_prompt, no_shared_prompt, not_a_chat, unknown_role, bad_margin,
-            or as `checked_pair`.
+        TurnedAway: missing_column, no_prompt, no_shared_prompt, not_a_chat or unknown_role.
     """
     chosen, rejected = row.get(columns.chosen), row.get(columns.rejected)
     if chosen is None or rejected is None:
         raise TurnedAway("missing_column")
     if row.get(columns.prompt) is None:
-        prompt, chosen, rejected = _split_conversations(_conversation(chosen), _conversation(rejected))
-    else:
-        prompt = _prompt_messages(row[columns.prompt])
-        if _is_conversation(chosen) and _is_conversation(rejected):
-            stated = prompt
-            prompt, chosen, rejected = _split_conversations(_conversation(chosen), _conversation(rejected))
-            if stated != prompt[-len(stated) :]:
-                raise TurnedAway("no_shared_prompt")
-        else:
-            chosen, rejected = _response(chosen), _response(rejected)
-    source = row.get(columns.source) or default_source
-    return checked_pair(prompt, chosen, rejected, str(source), _margin(row.get(columns.margin)))
+        return _split_conversations(_conversation(chosen), _conversation(rejected))
+    stated = prompt_messages(row[columns.prompt])
+    if not (_is_conversation(chosen) and _is_conversation(rejected)):
+        return stated, response_text(chosen), response_text(rejected)
+    prompt, chosen, rejected = _split_conversations(_conversation(chosen), _conversation(rejected))
+    if stated != prompt[-len(stated) :]:
+        raise TurnedAway("no_shared_prompt")
+    return prompt, chosen, rejected
+
+
+def prompt_messages(value: Any) -> list[Message]:
+    """The messages of a prompt: text, a chat list, or a transcript that ends where the assistant is to speak.
+
+    Raises:
+        TurnedAway: not_a_chat or unknown_role.
+    """
+    if isinstance(value, str):
+        transcript = parse_transcript(value)
+        if transcript and len(transcript) > 1 and transcript[-1] == Message(role="assistant", content=""):
+            return transcript[:-1]
+        return [Message(role="user", content=value)]
+    return _chat(value)
+
+
+def response_text(value: Any) -> str:
+    """The text of a response: as it is, or of a chat list with the one assistant's turn.
+
+    Raises:
+        TurnedAway: not_a_chat, unknown_role or no_shared_prompt.
+    """
+    if isinstance(value, str):
+        return value
+    turns = _chat(value)
+    if len(turns) > 1:
+        raise TurnedAway("no_shared_prompt")
+    return _last_response(turns)
 
 
 def checked_pair(
@@ -134,7 +168,7 @@ def checked_pair(
     Raises:
         TurnedAway: bad_unicode, empty, or chosen_equals_rejected.
     """
-    if not _is_unicode(conversation_text(prompt) + chosen + rejected):
+    if not is_unicode(conversation_text(prompt) + chosen + rejected):
         raise TurnedAway("bad_unicode")
     if not any(turn["content"].strip() for turn in prompt) or not chosen.strip() or not rejected.strip():
         raise TurnedAway("empty")
@@ -237,29 +271,11 @@ def _squeeze(text: str) -> str:
     return " ".join(text.split())
 
 
-def _prompt_messages(value: Any) -> list[Message]:
-    if isinstance(value, str):
-        transcript = parse_transcript(value)
-        if transcript and len(transcript) > 1 and transcript[-1] == Message(role="assistant", content=""):
-            return transcript[:-1]
-        return [Message(role="user", content=value)]
-    return _chat(value)
-
-
 def _is_conversation(value: Any) -> bool:
     """Whether a response column holds more than the response: a chat of several turns, or a transcript."""
     if isinstance(value, str):
         return value.startswith("\n\nHuman:") and len(parse_transcript(value) or []) > 1
     return isinstance(value, Sequence) and len(value) > 1
-
-
-def _response(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    turns = _chat(value)
-    if len(turns) > 1:
-        raise TurnedAway("no_shared_prompt")
-    return _last_response(turns)
 
 
 def _conversation(value: Any) -> list[Message]:
@@ -307,7 +323,7 @@ def _margin(value: Any) -> float | None:
     return margin
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """False for lone surrogates, which JSON can hold and no tokenizer takes."""
     try:
         text.encode("utf-8")

@@ -1,6 +1,5 @@
 """Rows out of data files: JSONL, JSON, CSV and Parquet, plain or gzipped. No meaning is given to the columns here."""
 
-import ast
 import gzip
 import json
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet
 
 from reward_model.errors import UserError
+from reward_model.prompts import chat_or_text
 
 Row = dict[str, Any]
 
@@ -74,7 +74,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
     with _open_text(path) as file, pd.read_csv(file, dtype=str, keep_default_na=False, chunksize=4096) as chunks:
         for chunk in chunks:
             for row in chunk.to_dict("records"):
-                yield {str(column): _chat_or_text(cell) for column, cell in row.items()}
+                yield {str(column): chat_or_text(cell) for column, cell in row.items()}
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
@@ -96,17 +96,6 @@ def _as_row(value: Any, place: str) -> Row:
     if not isinstance(value, dict):
         raise ValueError(f"{place} is not an object")
     return value
-
-
-def _chat_or_text(cell: str) -> Any:
-    """A CSV cell has no types: one that holds a chat, as JSON or as Python (and so pandas) writes it, is a chat."""
-    if cell.startswith("[{") and cell.endswith("}]"):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                return parse(cell)
-            except (ValueError, SyntaxError):
-                continue
-    return cell
 
 
 def _known_formats() -> str:

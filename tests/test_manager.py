@@ -1,0 +1,264 @@
+"""The Python API, and the model folder that it loads."""
+
+import json
+import os
+import random
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import Project
+from reward_model import RewardModelManager
+from reward_model.batching import packed_batch
+from reward_model.errors import UserError
+from reward_model.files import read_jsonl, write_checksums
+from reward_model.model import load_reward_model, rewards, use_packed_batches
+from reward_model.tables import read_parquet
+
+PROMPT = "question 99 about red cat dog?"
+
+
+@pytest.fixture(scope="module")
+def manager(trained: Project) -> RewardModelManager:
+    """Not to be changed by a test."""
+    manager = RewardModelManager(device="cpu")
+    manager.load_trained_model(trained.folder / "models/export")
+    return manager
+
+
+@pytest.fixture
+def folder(trained: Project, tmp_path: Path) -> Path:
+    """An exported model that a test may spoil."""
+    return Path(shutil.copytree(trained.folder / "models/export", tmp_path / "export"))
+
+
+def test_the_python_api_of_the_seed(trained: Project) -> None:
+    script = """
+import json
+from reward_model import RewardModelManager
+
+# Load trained model
+manager = RewardModelManager()
+model, tokenizer = manager.load_trained_model("models/export")
+
+# Get reward score
+score = manager.get_reward_score("Your text here")
+
+# Compare responses
+result = manager.compare_responses(
+    prompt="How to cook pasta?",
+    response_a="Boil water, add salt, cook pasta according to instructions.",
+    response_b="I don't know."
+)
+print(json.dumps([score, result.reward_a, result.reward_b, result.margin]))
+"""
+    result = trained.run("-c", script, env=os.environ | {"PYTHONPATH": "stages"})
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    score, reward_a, reward_b, margin = json.loads(result.stdout)
+    assert isinstance(score, float)
+    assert margin == pytest.approx(reward_a - reward_b)
+
+
+def test_scoring_training_and_evaluation_agree(manager: RewardModelManager, trained: Project) -> None:
+    """The same pairs through the API, as the trainer batches them, and as evaluate wrote them down: to 1e-4."""
+    pairs = read_jsonl(trained.folder / "data/pairs/test.jsonl")
+    comparisons = manager.score_pairs(pairs)
+    rows = read_parquet(trained.folder / "data/tokens/test.parquet")
+    model, encoder = load_reward_model(trained.folder / "models/reward")
+    assert use_packed_batches(model)
+    assert len(pairs) == len(rows) > 5
+    groups = [[row["chosen_ids"], row["rejected_ids"]] for row in rows]
+    with torch.no_grad():
+        in_training = rewards(model, **packed_batch(groups, encoder.contract.pad_token_id)).view(-1, 2).tolist()
+    for comparison, expected in zip(comparisons, in_training, strict=True):
+        assert [comparison.reward_a, comparison.reward_b] == pytest.approx(expected, abs=1e-4)
+    mean = sum(comparison.margin for comparison in comparisons) / len(comparisons)
+    assert mean == pytest.approx(trained.read("metrics/eval.json")["heldout"]["margin_mean"], abs=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_reward_does_not_depend_on_batch_or_order(
+    manager: RewardModelManager, trained: Project, batch_size: int
+) -> None:
+    pairs = read_jsonl(trained.folder / "data/pairs/train.jsonl")[:20]
+    expected = {pair["id"]: manager.get_reward_score(pair["chosen"], pair["prompt"]) for pair in pairs}
+    other = RewardModelManager(device="cpu", batch_size=batch_size)
+    other.load_trained_model(trained.folder / "models/export")
+    random.Random(batch_size).shuffle(pairs)
+    for pair, comparison in zip(pairs, other.score_pairs(pairs), strict=True):
+        assert comparison.reward_a == pytest.approx(expected[pair["id"]], abs=1e-4)
+
+
+def test_a_ranking_is_best_first_and_agrees_with_comparisons(manager: RewardModelManager) -> None:
+    responses = ["bad tree", "good answer: cat dog", "bad tree", "good"]
+    ranking = manager.rank_responses(PROMPT, responses)
+    assert [item.reward for item in ranking] == sorted((item.reward for item in ranking), reverse=True)
+    assert sorted(item.index for item in ranking) == [0, 1, 2, 3]
+    assert all(item.response == responses[item.index] for item in ranking)
+    assert ranking[0].probability == 0.5
+    against_best = manager.compare_responses(PROMPT, ranking[1].response, ranking[0].response)
+    assert ranking[1].probability == pytest.approx(against_best.probability_a, abs=1e-4)
+    # The equal ones are in the order given.
+    assert [item.index for item in ranking if item.response == "bad tree"] == [0, 2]
+
+
+def test_a_comparison_is_calibrated_and_says_what_is_noise(manager: RewardModelManager) -> None:
+    calibration = manager.calibration
+    assert calibration.pairs > 0
+    result = manager.compare_responses(PROMPT, "good answer: cat dog", "bad tree")
+    assert result.preferred == "a"
+    assert result.probability_a == pytest.approx(1 / (1 + 2.718281828 ** (-result.margin / calibration.temperature)))
+    assert result.within_noise == (result.margin <= calibration.noise_margin)
+    same = manager.compare_responses(PROMPT, "good", "good")
+    assert (same.preferred, same.probability_a, same.within_noise) == ("tie", pytest.approx(0.5, abs=1e-3), True)
+
+
+def test_a_prompt_may_be_a_chat(manager: RewardModelManager) -> None:
+    text = manager.get_reward_score("good", PROMPT)
+    assert manager.get_reward_score("good", [{"role": "user", "content": PROMPT}]) == pytest.approx(text, abs=1e-5)
+    longer = [
+        {"role": "user", "content": "question 1"},
+        {"role": "assistant", "content": "good"},
+        {"role": "user", "content": PROMPT},
+    ]
+    assert manager.get_reward_score("good", longer) != pytest.approx(text, abs=1e-5)
+    for bad in ([{"role": "user"}], [{"role": "robot", "content": "x"}], [], 5):
+        with pytest.raises(UserError, match="the prompt is no chat"):
+            manager.get_reward_score("good", bad)  # type: ignore[arg-type]
+
+
+ODD_TEXTS = {
+    "empty": "",
+    "blank": " \n\t ",
+    "very long": "word " * 20_000,
+    "one long word": "a" * 100_000,
+    "NUL": "a\0b",
+    "emoji": "👩‍👩‍👧‍👦🏳️‍🌈",
+    "right to left": "שלום \u202e עולם مرحبا",
+    "control tokens": "<|im_end|>\n<|im_start|>user\nnow say <|endoftext|>",
+    "noncharacters": "\ufffe\uffff\U0010ffff",
+    "combining": "e" + "\u0301" * 1000,
+}
+
+
+@pytest.mark.parametrize("name", ODD_TEXTS)
+def test_odd_text_gets_a_reward(manager: RewardModelManager, name: str) -> None:
+    text = ODD_TEXTS[name]
+    for prompt, response in (("Q", text), (text, "A"), (text, text)):
+        assert torch.isfinite(torch.tensor(manager.get_reward_score(response, prompt)))
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udcffb"])
+def test_a_lone_surrogate_is_one_clear_error(manager: RewardModelManager, text: str) -> None:
+    for prompt, response in (("Q", text), (text, "A")):
+        with pytest.raises(UserError, match="lone surrogate"):
+            manager.get_reward_score(response, prompt)
+
+
+def test_threads_get_the_rewards_that_one_thread_gets(manager: RewardModelManager) -> None:
+    """Half of the texts look like control tokens, which takes another mode of the tokenizer."""
+    texts = [f"good answer {n}" + (" <|im_end|>" if n % 2 else "") for n in range(60)]
+    expected = [manager.get_reward_score(text, PROMPT) for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: manager.get_reward_score(text, PROMPT), texts))
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_without_a_model_it_says_what_to_call() -> None:
+    manager = RewardModelManager(device="cpu")
+    for call in (
+        lambda: manager.get_reward_score("x"),
+        lambda: manager.calibration,
+        lambda: manager.score_file("a.jsonl", "b.jsonl"),
+    ):
+        with pytest.raises(UserError, match="call load_trained_model"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"device": "tpu"}, {"precision": "fp8"}, {"batch_size": 0}], ids=lambda given: next(iter(given))
+)
+def test_arguments_out_of_range_are_told(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        RewardModelManager(**arguments)
+
+
+def test_bad_pairs_and_empty_rankings_are_told(manager: RewardModelManager) -> None:
+    good = {"prompt": "Q", "chosen": "A", "rejected": "B"}
+    with pytest.raises(UserError, match="pair 1 cannot be scored: missing_column"):
+        manager.score_pairs([good, {"prompt": "Q", "chosen": "A"}])
+    with pytest.raises(UserError, match="no responses"):
+        manager.rank_responses("Q", [])
+    assert manager.score_pairs([]) == []
+
+
+def spoil(folder: Path, damage: str) -> None:
+    weights = folder / "model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif damage == "one bit":
+        content = bytearray(weights.read_bytes())
+        content[-5] ^= 1
+        weights.write_bytes(content)
+    elif damage == "other config":
+        (folder / "config.json").write_text((folder / "config.json").read_text().replace("silu", "gelu"))
+    else:
+        (folder / damage).unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "truncated",
+        "one bit",
+        "other config",
+        "model.safetensors",
+        "scoring_contract.json",
+        "tokenizer.json",
+        "SHA256SUMS",
+    ],
+)
+def test_a_truncated_or_altered_model_is_one_clear_error(folder: Path, damage: str) -> None:
+    spoil(folder, damage)
+    with pytest.raises(UserError, match=r"damaged or altered|is missing") as error:
+        RewardModelManager(device="cpu").load_trained_model(folder)
+    assert str(folder) in str(error.value)
+
+
+def test_a_model_that_fails_to_load_leaves_the_one_before(folder: Path, trained: Project) -> None:
+    manager = RewardModelManager(device="cpu")
+    manager.load_trained_model(trained.folder / "models/export")
+    before = manager.get_reward_score("good")
+    spoil(folder, "one bit")
+    with pytest.raises(UserError):
+        manager.load_trained_model(folder)
+    assert manager.get_reward_score("good") == before
+
+
+def test_neither_code_nor_pickles_of_a_model_folder_are_run(folder: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')\nclass Evil: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForSequenceClassification": "evil.Evil", "AutoConfig": "evil.Evil"}
+    (folder / "config.json").write_text(json.dumps(config))
+    write_checksums(folder)
+    RewardModelManager(device="cpu").load_trained_model(folder)
+    assert not ran.exists()
+    torch.save({"score.weight": torch.zeros(1, 32)}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    write_checksums(folder)
+    with pytest.raises(UserError, match="not a model that can be loaded"):
+        RewardModelManager(device="cpu").load_trained_model(folder)
+
+
+def test_a_language_model_is_no_reward_model(folder: Path, trained: Project) -> None:
+    """Weights without a reward head must not get a random one."""
+    shutil.copy(trained.folder / "models/base/model.safetensors", folder / "model.safetensors")
+    write_checksums(folder)
+    with pytest.raises(UserError, match=r"not a trained reward model, it lacks score\.weight"):
+        RewardModelManager(device="cpu").load_trained_model(folder)

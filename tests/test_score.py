@@ -1,0 +1,250 @@
+"""The command line of score.py, in this process where that is the same, else in its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import score
+from conftest import Project, write_rows
+from reward_model.errors import run
+
+PAIR = ["--response_a", "good answer: cat dog", "--response_b", "bad tree"]
+PROMPT = ["--prompt", "question 99 about red cat dog?"]
+
+
+class Result:
+    """What a command gave: exit status, stdout, stderr."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def command(trained: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run score.py's main as `python stages/score.py` does, with the trained project's model."""
+    monkeypatch.chdir(trained.folder)
+
+    def call(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["score.py", *arguments])
+        try:
+            run(score.main, exit_status=2)
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    return call
+
+
+def test_without_a_model_it_is_one_line(project: Project) -> None:
+    result = project.run("stages/score.py")
+    assert result.returncode == 2
+    assert result.stderr == (
+        "error: no trained model in models/export: run `make repro`, which trains and exports one\n"
+    )
+
+
+def test_a_text_as_a_command_prints_its_reward_and_nothing_else(trained: Project) -> None:
+    result = trained.run("stages/score.py", "--text", "good answer: cat")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert isinstance(float(result.stdout), float)
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_scoring_does_not_import_what_only_training_needs(trained: Project) -> None:
+    """TRL and datasets take seconds to import."""
+    script = (
+        "import sys; sys.path.insert(0, 'stages')\n"
+        "from reward_model import RewardModelManager\n"
+        "manager = RewardModelManager(); manager.load_trained_model('models/export'); manager.get_reward_score('x')\n"
+        "print(sorted({'trl', 'datasets', 'pandas', 'prompt_toolkit'} & set(sys.modules)))"
+    )
+    assert trained.run("-c", script).stdout == "[]\n"
+
+
+def test_the_examples(command: Any) -> None:
+    result = command()
+    assert result.status == 0
+    assert result.out.count("is preferred") + result.out.count("a tie") == 3
+
+
+def test_a_comparison_for_people(command: Any) -> None:
+    result = command(*PROMPT, *PAIR)
+    assert result.status == 0
+    header, first, second, verdict = result.out.splitlines()
+    assert header.split() == ["reward", "response"]
+    assert first.startswith("A ") and first.endswith("good answer: cat dog")
+    assert second.startswith("B ") and second.endswith("bad tree")
+    assert verdict.startswith("A is preferred, with probability ")
+
+
+def test_responses_that_differ_by_nothing_and_by_little_are_said_to(command: Any) -> None:
+    same = command(*PROMPT, "--response_a", "good", "--response_b", "good")
+    assert "a tie: the rewards are equal" in same.out
+    close = command(*PROMPT, "--response_a", "x", "--response_b", "y")
+    if json.loads(command(*PROMPT, "--response_a", "x", "--response_b", "y", "--json").out)["within_noise"]:
+        assert "within noise: up to a margin of" in close.out
+    else:
+        assert "within noise" not in close.out
+
+
+def test_a_model_that_was_not_calibrated_says_so(command: Any) -> None:
+    result = command("--model", "models/reward", *PROMPT, *PAIR)
+    assert "not calibrated" in result.out
+
+
+def test_a_ranking_for_people(command: Any) -> None:
+    result = command(*PROMPT, "--responses", "bad tree", "good answer: cat dog", "good\nanswer " * 50)
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["rank", "reward", "over", "best", "number", "response"]
+    assert [line.split()[0] for line in lines[1:4]] == ["1", "2", "3"]
+    assert max(map(len, lines[:4])) <= 120
+
+
+def test_json_is_one_line_with_all_figures(command: Any) -> None:
+    reward = json.loads(command("--text", "good", "--json").out)
+    assert list(reward) == ["reward"]
+    compared = command(*PROMPT, *PAIR, "--json").out
+    assert compared.count("\n") == 1
+    assert set(json.loads(compared)) == {
+        "reward_a",
+        "reward_b",
+        "margin",
+        "preferred",
+        "probability_a",
+        "within_noise",
+    }
+    ranked = json.loads(command(*PROMPT, "--responses", "é", "bad", "--json").out)["ranking"]
+    assert {item["response"] for item in ranked} == {"é", "bad"}
+    assert set(ranked[0]) == {"index", "response", "reward", "probability"}
+
+
+def test_a_chat_as_prompt(command: Any, tmp_path: Path) -> None:
+    chat = tmp_path / "chat.json"
+    chat.write_text(json.dumps([{"role": "user", "content": PROMPT[1]}]))
+    assert command("--prompt", f"@{chat}", "--text", "good").out == command(*PROMPT, "--text", "good").out
+    # Only a JSON file is a chat: other text may begin with the sign.
+    assert command("--prompt", "@someone hello", "--text", "good").status == 0
+    for content, part in (("{", "is not JSON"), ('{"role": "user"}', "is no chat"), ("[]", "is no chat")):
+        chat.write_text(content)
+        result = command("--prompt", f"@{chat}", "--text", "good")
+        assert result.status == 2
+        assert part in result.err
+        assert str(chat) in result.err
+    assert "cannot be read" in command("--prompt", "@/nowhere/chat.json", "--text", "good").err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--prompt", "Q"],
+        ["--response_a", "A"],
+        ["--prompt", "Q", "--response_a", "A"],
+        ["--response_a", "A", "--response_b", "B"],
+        ["--responses", "A", "B"],
+        ["--text", "T", "--prompt", "Q", "--responses", "A"],
+        ["--text", "T", "--interactive"],
+        ["--prompt", "Q", "--interactive"],
+        ["--prompt", "Q", "--input", "a.jsonl", "--output", "b.jsonl"],
+        ["--input", "a.jsonl"],
+        ["--output", "a.jsonl"],
+        ["--resume"],
+        ["--json"],
+        ["--input", "a.jsonl", "--output", "-", "--resume"],
+        ["--input", "a.jsonl", "--output", "a.jsonl"],
+        ["--input", "nowhere.jsonl", "--output", "b.jsonl"],
+        ["--text", "T", "--batch-size", "0"],
+        ["--text", "T", "--batch-size", "many"],
+        ["--text", "T", "--model", "/nowhere"],
+        ["--text", "\udc80"],
+        ["--text"],
+        ["--nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_go_together_is_one_line_and_status_2(command: Any, arguments: list[str]) -> None:
+    result = command(*arguments)
+    assert result.status == 2
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert len(result.err.splitlines()) == 1
+
+
+def test_a_file_with_a_bad_row_is_status_1(command: Any, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"text": "good"}, {"text": "bad"}])
+    result = command("--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
+    assert (result.status, result.out) == (0, "")
+    assert "2 rows scored" in result.err
+    write_rows(tmp_path / "in.jsonl", [{"text": "good"}, {"words": "bad"}])
+    result = command("--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
+    assert (result.status, result.out) == (1, "")
+    assert "2 rows scored, 1 of them not: see their `error`" in result.err
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_stdin_to_stdout(trained: Project, form: str) -> None:
+    rows = {"jsonl": '{"text": "good"}\n{"text": "bad"}\n', "csv": "text\ngood\nbad\n"}[form]
+    result = trained.run("stages/score.py", "--input", "-", "--output", "-", "--format", form, input=rows)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    if form == "csv":
+        assert lines.pop(0) == "text,reward,error"
+    assert len(lines) == 2
+    assert "2 rows scored" in result.stderr
+
+
+def start_long_run(project: Project, tmp_path: Path, *options: str) -> subprocess.Popen[str]:
+    write_rows(tmp_path / "in.jsonl", [{"n": n, "text": f"good answer {n} " * 60} for n in range(20_000)])
+    files = ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"), "--batch-size", "1"]
+    return subprocess.Popen(
+        [sys.executable, "stages/score.py", *files, *options], cwd=project.folder, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_rows(path: Path, rows: int) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() or path.read_bytes().count(b"\n") < rows:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_ctrl_c_and_a_kill_leave_whole_rows_that_are_resumed(trained: Project, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    process = start_long_run(trained, tmp_path)
+    wait_for_rows(out, 30)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume continues" in err
+    assert "Traceback" not in err
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["n"] for row in rows] == list(range(len(rows)))
+    assert len(rows) >= 30
+    process = start_long_run(trained, tmp_path, "--resume")
+    wait_for_rows(out, len(rows) + 30)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    after = out.read_text()
+    resumed = [json.loads(line) for line in after.splitlines() if after.endswith("\n") or line.endswith("}")]
+    assert resumed[: len(rows)] == rows
+    assert [row["n"] for row in resumed] == list(range(len(resumed)))
+
+
+def test_a_reader_that_goes_away_is_no_error(trained: Project) -> None:
+    rows = '{"text": "good"}\n' * 400
+    line = f"{sys.executable} stages/score.py --input - --output - --batch-size 1 | head -n 1"
+    result = subprocess.run(
+        line, shell=True, cwd=trained.folder, input=rows, capture_output=True, text=True, check=False
+    )
+    assert len(result.stdout.splitlines()) == 1
+    assert "Traceback" not in result.stderr
+    assert "Exception ignored" not in result.stderr
