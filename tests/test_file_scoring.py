@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def test_parquet_keeps_types_and_nulls(manager: RewardModelManager, tmp_path: Pa
     assert report == FileReport(3, 1)
     assert found.select(["n", "when", "text"]) == table
     assert found["reward"].null_count == 1
-    assert found["error"][2].as_py().startswith("nothing to score")
+    assert found["error"][2].as_py() == "the row is no text: missing_column"
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,8 @@ def test_targets_that_cannot_be_written_are_one_error(manager: RewardModelManage
         manager.score_file(source, tmp_path / "." / "in.jsonl")
     with pytest.raises(UserError, match="no fixed columns"):
         manager.score_file(source, tmp_path / "out.csv")
+    with pytest.raises(UserError, match=r"leave the \.gz out"):
+        manager.score_file(source, tmp_path / "out.jsonl.gz")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         manager.score_file(source, tmp_path / "file" / "out.jsonl")
@@ -310,17 +313,79 @@ def test_resuming_with_another_input_or_model_is_refused(
     assert half.score_file(source, target) == FileReport(len(PAIRS), 0)
 
 
-def test_resuming_what_is_complete_tells_what_it_holds(manager: RewardModelManager, tmp_path: Path) -> None:
-    source = write_as(tmp_path / "in.jsonl", [*PAIRS, {"other": 1}])
-    target = tmp_path / "out.jsonl"
-    report = manager.score_file(source, target, resume=True)
-    assert report == FileReport(51, 1)
-    before = target.stat().st_mtime_ns
-    assert manager.score_file(source, target, resume=True) == report
-    assert target.stat().st_mtime_ns == before
-    write_rows(target, PAIRS[:3])
-    with pytest.raises(UserError, match="not of"):
+def test_resuming_what_was_not_interrupted_is_refused(manager: RewardModelManager, tmp_path: Path) -> None:
+    source, target = write_as(tmp_path / "in.jsonl", PAIRS), tmp_path / "out.jsonl"
+    manager.score_file(source, target, resume=True)
+    before = target.read_bytes()
+    with pytest.raises(UserError, match="nothing to resume"):
         manager.score_file(source, target, resume=True)
+    assert target.read_bytes() == before
+
+
+def test_a_run_that_starts_over_and_is_killed_at_once_does_not_resume_the_old_one(
+    manager: RewardModelManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old output is complete, of another model; the new run has not written anything."""
+    source, target = write_as(tmp_path / "in.jsonl", PAIRS), tmp_path / "out.jsonl"
+    write_rows(target, [{"old": n} for n in range(len(PAIRS))])
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(file_scoring, "_count", lambda *_: (_ for _ in ()).throw(Killed()))
+        manager.score_file(source, target, progress=True)
+    manager.score_file(source, target, resume=True)
+    assert all("reward_margin" in row for row in read(target))
+
+
+def test_a_target_that_lost_rows_is_not_resumed(
+    manager: RewardModelManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = write_as(tmp_path / "in.jsonl", PAIRS), tmp_path / "out.jsonl"
+    with monkeypatch.context() as patch:
+        kill_after(patch, 3)
+        with pytest.raises(Killed):
+            manager.score_file(source, target)
+    target.write_bytes(target.read_bytes()[:-20])
+    with pytest.raises(UserError, match="has lost rows"):
+        manager.score_file(source, target, resume=True)
+
+
+def test_a_kill_while_parquet_is_joined_is_resumed(
+    manager: RewardModelManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = write_as(tmp_path / "in.parquet", PAIRS), tmp_path / "out.parquet"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(shutil, "rmtree", lambda *_, **options: (_ for _ in ()).throw(Killed()) if not options else None)
+        manager.score_file(source, target)
+    assert len(read_as(target)) == len(PAIRS)
+    assert not (tmp_path / "out.parquet.progress").exists()
+
+
+def test_rows_of_a_table_that_lack_a_side_get_an_error_and_nothing_is_dropped(
+    manager: RewardModelManager, tmp_path: Path
+) -> None:
+    rows = [{"text": "good", "prompt": None, "chosen": None, "rejected": None}]
+    rows += [{"text": None, "prompt": "Q", "chosen": "good", "rejected": "bad"}]
+    report = manager.score_file(write_as(tmp_path / "in.parquet", rows), tmp_path / "out.parquet")
+    assert report == FileReport(2, 1)
+    found = read_as(tmp_path / "out.parquet")
+    assert "missing_column" in found[0]["error"]
+    assert found[1]["reward_chosen"] is not None
+
+
+def test_an_error_column_of_the_input_stays(manager: RewardModelManager, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"text": "good", "error": "E42"}, {"words": 1, "error": "E43"}])
+    assert manager.score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl") == FileReport(2, 2)
+    found = read(tmp_path / "out.jsonl")
+    assert [row["error"] for row in found] == ["E42", "E43"]
+    assert "rename it" in found[0]["scoring_error"]
+    assert "nothing to score" in found[1]["scoring_error"]
+
+
+def test_csv_answers_that_look_like_lists_are_text(manager: RewardModelManager, tmp_path: Path) -> None:
+    answers = ["[]", '["a", "b"]', '[{"id": 1}]', "[{{}}]", "[" * 100_000 + "]" * 100_000, "[{" * 9 + "}]" * 9]
+    report = manager.score_file(
+        write_as(tmp_path / "in.csv", [{"prompt": "Q", "response": text} for text in answers]), tmp_path / "out.csv"
+    )
+    assert report == FileReport(len(answers), 0)
 
 
 def test_an_empty_file_gives_an_empty_file(manager: RewardModelManager, tmp_path: Path) -> None:

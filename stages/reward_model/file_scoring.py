@@ -12,7 +12,6 @@ What interrupted runs have done is in TARGET.progress; it goes when the file is 
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -64,14 +63,14 @@ class Progress:
         rows: rows written.
         errors: those of them with an error.
         position: the sink's.
-        last_row: digest of the last row that was read.
+        digest: of all rows that were read.
         fingerprint: the scorer's.
     """
 
     rows: int = 0
     errors: int = 0
     position: int | None = None
-    last_row: str = ""
+    digest: str = ""
     fingerprint: str = ""
 
 
@@ -88,15 +87,13 @@ def score_rows_of_file(
         raise UserError(f"{target} is the input: give the output another name")
     if resume and target == STANDARD:
         raise UserError("only a file can be resumed, not stdout")
-    if resume and Path(target).exists() and not _progress_file(target).exists():
-        return _report_of_complete(source, target, standard_format)
     state = _state(scorer, target, resume)
+    _save(state, target)
     bar = tqdm(total=_count(source, standard_format) if progress else None, unit="row", disable=not progress)
     with bar, open_rows(source, standard_format) as stream:
         schema = _result_schema(stream, source)
         _skip(stream, state, source, target)
         bar.update(state.rows)
-        _save(state, target)
         sink = open_sink(target, standard_format, schema, state.position)
         for window in _windows(stream.rows, WINDOW_BATCHES * scorer.batch_size):
             with writing(target):
@@ -106,8 +103,9 @@ def score_rows_of_file(
             bar.update(len(window))
         with writing(target):
             sink.finish()
-    if target != STANDARD:
-        _progress_file(target).unlink()
+            if target != STANDARD:
+                _progress_file(target).unlink()
+            sink.discard_parts()
     return FileReport(state.rows, state.errors)
 
 
@@ -120,8 +118,16 @@ def _scored(scorer: Scorer, stream: RowStream, window: Sequence[StreamedRow], st
     ]
     state.rows += len(window)
     state.errors += sum(ERROR in result for result in results)
-    state.last_row = _digest(window[-1])
-    return [row.values | result for row, result in zip(window, results, strict=True)]
+    for row in window:
+        state.digest = _digest(state.digest, row)
+    return [_joined(row.values, result) for row, result in zip(window, results, strict=True)]
+
+
+def _joined(values: Row, result: Row) -> Row:
+    """A row with its result; an `error` of its own stays."""
+    if ERROR in values and ERROR in result:
+        result = {"scoring_error": result[ERROR]}
+    return values | result
 
 
 def _encode(scorer: Scorer, stream: RowStream, row: StreamedRow) -> tuple[str, Group | str]:
@@ -129,7 +135,7 @@ def _encode(scorer: Scorer, stream: RowStream, row: StreamedRow) -> tuple[str, G
     if row.fault is not None:
         return "", row.fault
     values = stream.typed(row.values)
-    kind = _kind(name for name, value in values.items() if value is not None)
+    kind = _kind(stream.schema or [name for name, value in values.items() if value is not None])
     if kind is None:
         return "", f"nothing to score: {WANTED} is wanted"
     if taken := sorted({*RESULTS[kind], ERROR} & set(values)):
@@ -158,8 +164,11 @@ def _conversation(kind: str, values: Row) -> tuple[Prompt, list[str]]:
         return prompt, [chosen, rejected]
     prompt = values.get("prompt") or ""
     if kind == "text":
-        return prompt, [response_text(values["response"] if values.get("response") is not None else values["text"])]
-    responses = values["responses"]
+        response = values.get("text") if values.get("response") is None else values["response"]
+        if response is None:
+            raise TurnedAway("missing_column")
+        return prompt, [response_text(response)]
+    responses = values.get("responses")
     if not isinstance(responses, list) or not responses:
         raise TurnedAway("responses is not a list of texts")
     return prompt, [response_text(response) for response in responses]
@@ -210,6 +219,8 @@ def _windows(rows: Iterator[StreamedRow], size: int) -> Iterator[list[StreamedRo
 def _state(scorer: Scorer, target: str, resume: bool) -> Progress:
     """Where to start: at the beginning, or where an interrupted run was."""
     path = _progress_file(target)
+    if resume and Path(target).exists() and not path.exists():
+        raise UserError(f"{target} was not interrupted, there is nothing to resume: without --resume it is made anew")
     if not resume or not path.exists():
         return Progress(fingerprint=scorer.fingerprint)
     state = Progress(**read_json(path))
@@ -220,18 +231,11 @@ def _state(scorer: Scorer, target: str, resume: bool) -> Progress:
 
 def _skip(stream: RowStream, state: Progress, source: str, target: str) -> None:
     """Leave out the rows that are done, and make sure that they are the same."""
-    last = deque(islice(stream.rows, state.rows), maxlen=1)
-    if state.rows and (not last or _digest(last[0]) != state.last_row):
+    digest = ""
+    for row in islice(stream.rows, state.rows):
+        digest = _digest(digest, row)
+    if digest != state.digest:
         raise UserError(f"{source} is not what {target} was begun with: score without --resume")
-
-
-def _report_of_complete(source: str, target: str, standard_format: str) -> FileReport:
-    """The report of the run that completed `target`."""
-    with open_rows(target, standard_format) as stream:
-        errors = [bool(row.values.get(ERROR)) for row in stream.rows]
-    if source != STANDARD and len(errors) != _count(source, standard_format):
-        raise UserError(f"{target} is complete, but not of {source}: score without --resume")
-    return FileReport(len(errors), sum(errors))
 
 
 def _save(state: Progress, target: str) -> None:
@@ -243,8 +247,8 @@ def _progress_file(target: str) -> Path:
     return Path(f"{target}.progress")
 
 
-def _digest(row: StreamedRow) -> str:
-    text = json.dumps(row.values, sort_keys=True, default=str)
+def _digest(before: str, row: StreamedRow) -> str:
+    text = before + json.dumps(row.values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 

@@ -1,5 +1,7 @@
 """An interactive session: a prompt, its responses, a result, and again."""
 
+import importlib.util
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +102,11 @@ class InteractiveSession:
 
 def asker() -> Callable[[str], str]:
     """How to ask here: with editing and history in a terminal, else line by line."""
-    return _terminal_asker() if sys.stdin.isatty() and sys.stderr.isatty() else _ask_for_line
+    if sys.stdin.isatty() and sys.stderr.isatty() and importlib.util.find_spec("prompt_toolkit"):
+        return _terminal_asker()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is not UTF-8 is told when it is scored
+    return _ask_for_line
 
 
 def _terminal_asker() -> Callable[[str], str]:

@@ -52,6 +52,8 @@ class RewardModelManager:
                 raise UserError(f"{name} {value!r} is none of {', '.join(CHOICES[name])}")
         if batch_size < 1:
             raise UserError(f"the batch size must be 1 or more, not {batch_size}")
+        if backend == "auto" and importlib.util.find_spec("torch") is None:
+            backend = "onnx"
         if backend == "onnx" and (device in ("cuda", "mps") or precision == "bf16"):
             raise UserError("the backend onnx computes on the CPU, in the exported precision: take torch for others")
         self.device = device
@@ -72,9 +74,7 @@ class RewardModelManager:
                 on this machine, or the backend is not installed.
         """
         folder = Path(path)
-        if self.backend == "onnx" or (self.backend == "auto" and importlib.util.find_spec("torch") is None):
-            return self._load_onnx(folder)
-        return self._load_torch(folder)
+        return self._load_onnx(folder) if self.backend == "onnx" else self._load_torch(folder)
 
     def _load_torch(self, folder: Path) -> tuple[Any, Any]:
         try:
@@ -83,10 +83,11 @@ class RewardModelManager:
         except ModuleNotFoundError as error:
             raise UserError(f"{error.name} is not installed: pip install '.[torch]', or take --backend onnx") from None
         backend, encoder = TorchBackend.load(folder, self.device, self.precision)
+        tokenizer = load_transformers_tokenizer(folder)
         self._scorer = Scorer(
             backend, encoder, Calibration.load(folder), self.batch_size, _fingerprint(folder, backend.name)
         )
-        return backend.model, load_transformers_tokenizer(folder)
+        return backend.model, tokenizer
 
     def _load_onnx(self, folder: Path) -> tuple[Any, Any]:
         from reward_model.onnx_backend import OnnxBackend

@@ -18,7 +18,6 @@ class OnnxBackend:
 
     Args:
         path: the ONNX file; its inputs are input_ids and attention_mask (N, T), its output the rewards (N, 1).
-        pad_token_id: the contract's.
 
     Raises:
         UserError: onnxruntime is not installed, or cannot read the file.
@@ -26,12 +25,11 @@ class OnnxBackend:
 
     name = "onnx, cpu"
 
-    def __init__(self, path: Path, pad_token_id: int) -> None:
+    def __init__(self, path: Path) -> None:
         try:
             import onnxruntime
         except ImportError:
             raise UserError("onnxruntime is not installed: pip install onnxruntime, or take --backend torch") from None
-        self.pad_token_id = pad_token_id
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # The extended rewrites take a second each time the file is loaded, and gain nothing here.
@@ -56,26 +54,21 @@ class OnnxBackend:
             checked = pool.submit(check_checksums, folder)
             try:
                 encoder = Encoder.load(folder)
-                backend = cls(folder / ONNX_FILE, encoder.contract.pad_token_id)
+                backend = cls(folder / ONNX_FILE)
             finally:
                 checked.result()  # a damaged file explains any other error
         return backend, encoder
 
     def score(self, groups: Sequence[Group], batch_size: int) -> Iterator[tuple[int, list[float]]]:
-        """Yield each group's number and its sequences' rewards, longest first."""
-        order = sorted(range(len(groups)), key=lambda number: -max(map(len, groups[number])))
-        for start in range(0, len(order), batch_size):
-            numbers = order[start : start + batch_size]
-            rewards = iter(self._rewards([ids for number in numbers for ids in groups[number]]))
-            for number in numbers:
-                yield number, [next(rewards) for _ in groups[number]]
+        """Yield each group's number and its sequences' rewards.
 
-    def _rewards(self, sequences: Sequence[Sequence[int]]) -> list[float]:
-        width = max(map(len, sequences))
-        ids = np.full((len(sequences), width), self.pad_token_id, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, sequence in enumerate(sequences):
-            ids[row, : len(sequence)] = sequence
-            mask[row, : len(sequence)] = 1
-        [logits] = self.session.run(None, {"input_ids": ids, "attention_mask": mask})
-        return np.asarray(logits)[:, 0].tolist()
+        A sequence at a time, whatever `batch_size` says: int8 weights scale the activations over a whole batch, so that
+        a reward would depend on its batch mates.
+        """
+        for number, group in enumerate(groups):
+            yield number, [self._reward(ids) for ids in group]
+
+    def _reward(self, sequence: Sequence[int]) -> float:
+        ids = np.array([sequence], dtype=np.int64)
+        [logits] = self.session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        return float(np.asarray(logits)[0, 0])

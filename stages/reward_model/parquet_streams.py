@@ -88,6 +88,9 @@ class ParquetSink:
                 if sum(map(len, waiting)) >= ROW_GROUP or number == self._count - 1:
                     writer.write_table(pyarrow.concat_tables(waiting))
                     waiting.clear()
+
+    def discard_parts(self) -> None:
+        """Remove the parts; the file has their rows."""
         shutil.rmtree(self._parts)
 
     def _part(self, number: int) -> Path:

@@ -41,7 +41,7 @@ def read_prompt(argument: str) -> Prompt:
         chat = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     try:
         return as_messages(chat)
@@ -55,6 +55,6 @@ def chat_or_text(cell: str) -> Any:
         for parse in (json.loads, ast.literal_eval):
             try:
                 return parse(cell)
-            except (ValueError, SyntaxError):
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
                 continue
     return cell

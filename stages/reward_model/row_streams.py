@@ -8,8 +8,8 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -57,7 +57,9 @@ class RowStream:
 
     def typed(self, values: Row) -> Row:
         """The values of a row with the chats and lists that CSV has as text."""
-        return {name: _list_or_text(value) for name, value in values.items()} if self.untyped else values
+        if not self.untyped:
+            return values
+        return {name: _list(value) if name == "responses" else _chat_or_text(value) for name, value in values.items()}
 
 
 class RowSink(Protocol):
@@ -73,6 +75,10 @@ class RowSink(Protocol):
 
     def finish(self) -> None:
         """Complete the file."""
+        ...
+
+    def discard_parts(self) -> None:
+        """Remove what only going on needs."""
         ...
 
 
@@ -108,6 +114,8 @@ def open_sink(target: str, standard_format: str, schema: Schema | None, position
         UserError: the file cannot be written, or cannot hold such rows.
     """
     kind = format_of(target, standard_format)
+    if target.endswith(".gz"):
+        raise UserError(f"{target}: compressed files are read, not written; leave the .gz out")
     if kind != "jsonl" and schema is None:
         raise UserError(f"{target}: rows of JSONL have no fixed columns, so write them to a .jsonl file")
     with writing(target):
@@ -203,33 +211,40 @@ def _csv_row(header: list[str], cells: list[str]) -> StreamedRow:
     return StreamedRow(values, None if all(map(is_unicode, cells)) else "the row is not UTF-8")
 
 
-def _list_or_text(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        try:
-            texts = json.loads(value)
-        except ValueError:
-            return chat_or_text(value)
-        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
-            return texts
-    return chat_or_text(value) if isinstance(value, str) else value
+def _list(cell: str) -> Any:
+    with suppress(ValueError, RecursionError):
+        return json.loads(cell)
+    return cell
+
+
+def _chat_or_text(cell: str) -> Any:
+    """A chat if the cell holds one; an answer that is JSON of another kind is text."""
+    value = chat_or_text(cell)
+    is_chat = isinstance(value, list) and all(
+        isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in value
+    )
+    return value if is_chat else cell
 
 
 def _open_at(path: Path, position: int | None) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if position is None:
-        return path.open("wb")
-    stream = path.open("r+b")
+        return cast(IO[bytes], path.open("wb", buffering=0))
+    if not path.exists() or path.stat().st_size < position:
+        raise UserError(f"{path} has lost rows since it was interrupted: score without --resume")
+    stream = path.open("r+b", buffering=0)
     stream.truncate(position)
     stream.seek(position)
-    return stream
+    return cast(IO[bytes], stream)
 
 
 class _TextSink:
     """JSONL or CSV; what a failed write left is taken back, so that the file is whole rows at all times."""
 
-    def __init__(self, stream: IO[bytes], to_text: Any) -> None:
+    def __init__(self, stream: IO[bytes], to_text: Callable[[Sequence[Row]], bytes]) -> None:
         self._stream = stream
         self._to_text = to_text
+        self._is_file = stream is not sys.stdout.buffer
 
     def write(self, rows: Sequence[Row]) -> None:
         self.write_text(self._to_text(rows))
@@ -237,19 +252,25 @@ class _TextSink:
     def write_text(self, text: bytes) -> None:
         start = self.position()
         try:
-            self._stream.write(text)
+            left = memoryview(text)
+            while left:
+                left = left[self._stream.write(left) :]
             self._stream.flush()
         except BaseException:
-            if self._stream.seekable():
-                self._stream.truncate(start)
+            if self._is_file:
+                with suppress(OSError):  # devices cannot be cut
+                    self._stream.truncate(start)
             raise
 
     def position(self) -> int:
-        return self._stream.tell() if self._stream.seekable() else 0
+        return self._stream.tell() if self._is_file and self._stream.seekable() else 0
 
     def finish(self) -> None:
-        if self._stream is not sys.stdout.buffer:
+        if self._is_file:
             self._stream.close()
+
+    def discard_parts(self) -> None:
+        """There are none."""
 
 
 def _jsonl_text(rows: Iterable[Row]) -> bytes:
