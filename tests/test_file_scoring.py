@@ -252,6 +252,16 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, windows: int, *, before_progress
     monkeypatch.setattr(file_scoring, "_save", counted)
 
 
+def interrupt(
+    manager: RewardModelManager, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, windows: int
+) -> None:
+    """Begin a run and kill it after this many windows."""
+    with monkeypatch.context() as patch:
+        kill_after(patch, windows)
+        with pytest.raises(Killed):
+            manager.score_file(source, target)
+
+
 @pytest.mark.parametrize("before_progress", [False, True])
 @pytest.mark.parametrize(
     ("source", "target"), [("in.jsonl", "out.jsonl"), ("in.csv", "out.csv"), ("in.csv", "out.parquet")]
@@ -284,10 +294,7 @@ def test_half_a_row_at_the_end_is_taken_off(
     manager: RewardModelManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = write_as(tmp_path / "in.jsonl", PAIRS), tmp_path / "out.jsonl"
-    with monkeypatch.context() as patch:
-        kill_after(patch, 5)
-        with pytest.raises(Killed):
-            manager.score_file(source, target)
+    interrupt(manager, source, target, monkeypatch, windows=5)
     with target.open("a") as file:
         file.write('{"id": "10", "prom')
     manager.score_file(source, target, resume=True)
@@ -298,10 +305,7 @@ def test_resuming_with_another_input_or_model_is_refused(
     manager: RewardModelManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Project
 ) -> None:
     source, target = write_as(tmp_path / "in.jsonl", PAIRS), tmp_path / "out.jsonl"
-    with monkeypatch.context() as patch:
-        kill_after(patch, 2)
-        with pytest.raises(Killed):
-            manager.score_file(source, target)
+    interrupt(manager, source, target, monkeypatch, windows=2)
     for other in ([*PAIRS[:3], PAIRS[10], *PAIRS[4:]], PAIRS[:1]):
         with pytest.raises(UserError, match=r"is not what .* was begun with"):
             manager.score_file(write_as(tmp_path / "other.jsonl", other), target, resume=True)
@@ -339,10 +343,7 @@ def test_a_target_that_lost_rows_is_not_resumed(
     manager: RewardModelManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = write_as(tmp_path / "in.jsonl", PAIRS), tmp_path / "out.jsonl"
-    with monkeypatch.context() as patch:
-        kill_after(patch, 3)
-        with pytest.raises(Killed):
-            manager.score_file(source, target)
+    interrupt(manager, source, target, monkeypatch, windows=3)
     target.write_bytes(target.read_bytes()[:-20])
     with pytest.raises(UserError, match="has lost rows"):
         manager.score_file(source, target, resume=True)
