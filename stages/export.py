@@ -100,7 +100,7 @@ def check_artefacts(folder: Path, params: ExportParams) -> dict[str, dict[str, f
         size = sum(path.stat().st_size for path in folder.glob(files))
         check = compare(rewards_of(folder, TEST_PAIRS, backend), expected, size)
         require(name, check, exact=exact)
-        checks[name] = check.to_record()
+        checks[name] = asdict(check)
     return checks
 
 

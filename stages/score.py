@@ -196,8 +196,10 @@ def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> 
         if arguments.output != "-":
             print(f"interrupted: {arguments.output} has whole rows; --resume continues", file=sys.stderr)
         raise
-    failed = f", {report.errors} of them not: see their `error`" if report.errors else ""
-    print(f"{report.rows} rows scored{failed} -> {arguments.output}", file=sys.stderr)
+    rows = f"{report.rows} rows scored"
+    if report.errors:
+        rows = f"{report.rows - report.errors} of {rows}, the others have an `error`"
+    print(f"{rows} -> {arguments.output}", file=sys.stderr)
     if report.errors:
         raise SystemExit(1)
 

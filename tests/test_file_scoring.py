@@ -329,14 +329,35 @@ def test_resuming_what_was_not_interrupted_is_refused(manager: RewardModelManage
 def test_a_run_that_starts_over_and_is_killed_at_once_does_not_resume_the_old_one(
     manager: RewardModelManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old output is complete, of another model; the new run has not written anything."""
+    """The old output is complete, of another model; the new run has only said that it begins."""
     source, target = write_as(tmp_path / "in.jsonl", PAIRS), tmp_path / "out.jsonl"
     write_rows(target, [{"old": n} for n in range(len(PAIRS))])
+
+    def killed(state: Any, target: str) -> None:
+        save(state, target)
+        raise Killed
+
+    save = file_scoring._save
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(file_scoring, "_count", lambda *_: (_ for _ in ()).throw(Killed()))
-        manager.score_file(source, target, progress=True)
+        patch.setattr(file_scoring, "_save", killed)
+        manager.score_file(source, target)
     manager.score_file(source, target, resume=True)
     assert all("reward_margin" in row for row in read(target))
+
+
+@pytest.mark.parametrize("name", ["misspelt.jsonl", "taken.csv"])
+def test_a_run_that_fails_before_its_first_row_leaves_an_older_output_complete(
+    manager: RewardModelManager, tmp_path: Path, name: str
+) -> None:
+    source, target = write_as(tmp_path / "in.csv", PAIRS), tmp_path / "out.csv"
+    manager.score_file(source, target)
+    before = target.read_bytes()
+    write_as(tmp_path / "taken.csv", [row | {"reward_margin": 1} for row in PAIRS])
+    with pytest.raises(UserError):
+        manager.score_file(tmp_path / name, target)
+    with pytest.raises(UserError, match="nothing to resume"):
+        manager.score_file(source, target, resume=True)
+    assert target.read_bytes() == before
 
 
 def test_a_target_that_lost_rows_is_not_resumed(

@@ -205,6 +205,8 @@ def spoil(folder: Path, damage: str) -> None:
         content = bytearray(weights.read_bytes())
         content[-5] ^= 1
         weights.write_bytes(content)
+    elif damage == "one more file":
+        (folder / "adapter_config.json").write_text("{}")
     elif damage == "other config":
         (folder / "config.json").write_text((folder / "config.json").read_text().replace("silu", "gelu"))
     else:
@@ -217,6 +219,7 @@ def spoil(folder: Path, damage: str) -> None:
         "truncated",
         "one bit",
         "other config",
+        "one more file",
         "model.safetensors",
         "scoring_contract.json",
         "tokenizer.json",
@@ -225,7 +228,7 @@ def spoil(folder: Path, damage: str) -> None:
 )
 def test_a_truncated_or_altered_model_is_one_clear_error(folder: Path, damage: str) -> None:
     spoil(folder, damage)
-    with pytest.raises(UserError, match=r"damaged or altered|is missing") as error:
+    with pytest.raises(UserError, match=r"damaged or altered|is missing|is not of this model") as error:
         RewardModelManager(device="cpu").load_trained_model(folder)
     assert str(folder) in str(error.value)
 

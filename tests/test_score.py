@@ -187,7 +187,7 @@ def test_a_file_with_a_bad_row_is_status_1(command: Any, tmp_path: Path) -> None
     write_rows(tmp_path / "in.jsonl", [{"text": "good"}, {"words": "bad"}])
     result = command("--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
     assert (result.status, result.out) == (1, "")
-    assert "2 rows scored, 1 of them not: see their `error`" in result.err
+    assert "1 of 2 rows scored, the others have an `error`" in result.err
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from reward_model.errors import UserError, run
@@ -36,10 +36,6 @@ class ArtefactCheck:
     max_abs_diff: float
     preference_agreement: float
     bytes: int
-
-    def to_record(self) -> dict[str, float]:
-        """As metrics/export.json has it."""
-        return asdict(self)
 
 
 def rewards_of(model: Path, pairs: Path, backend: str) -> Rewards:

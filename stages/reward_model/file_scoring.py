@@ -88,13 +88,16 @@ def score_rows_of_file(
     if resume and target == STANDARD:
         raise UserError("only a file can be resumed, not stdout")
     state = _state(scorer, target, resume)
-    _save(state, target)
     bar = tqdm(total=_count(source, standard_format) if progress else None, unit="row", disable=not progress)
     with bar, open_rows(source, standard_format) as stream:
         schema = _result_schema(stream, source)
         _skip(stream, state, source, target)
         bar.update(state.rows)
         sink = open_sink(target, standard_format, schema, state.position)
+        with writing(target):
+            # In this order: a kill between the two must not leave another run's rows as this one's.
+            _save(state, target)
+            sink.begin()
         for window in _windows(stream.rows, WINDOW_BATCHES * scorer.batch_size):
             with writing(target):
                 sink.write(_scored(scorer, stream, window, state))

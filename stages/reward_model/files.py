@@ -15,6 +15,7 @@ from reward_model.errors import UserError
 
 VERSIONS_FILE = "versions.json"  # in a model's folder: of the packages that trained it
 CHECKSUMS_FILE = "SHA256SUMS"  # in a model's folder: as `sha256sum` writes and checks it
+MODEL_SUFFIXES = {".safetensors", ".onnx", ".json", ".jinja"}  # of files that a loader may take for a model's
 
 
 @contextmanager
@@ -140,19 +141,29 @@ def write_checksums(folder: Path) -> None:
     write_text(folder / CHECKSUMS_FILE, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
 
 
-def check_checksums(folder: Path) -> None:
+def check_checksums(folder: Path, unread: str) -> None:
     """Make sure that the files of `folder` are those that `write_checksums` saw.
 
+    Args:
+        folder: a model's.
+        unread: the suffix of large files that the caller does not read: they need not be right, or there.
+
     Raises:
-        UserError: the list or a file is missing, or a file is another than it was.
+        UserError: the list or a file is missing, a file is another than it was, or one was added that could be read
+            as part of the model.
     """
     try:
         lines = (folder / CHECKSUMS_FILE).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{folder / CHECKSUMS_FILE} is missing or unreadable: is {folder} a model made here?") from None
-    for line in lines:
-        expected, _, name = line.partition("  ")
+    listed = {name: expected for expected, _, name in (line.partition("  ") for line in lines)}
+    for path in folder.iterdir():
+        if path.suffix in MODEL_SUFFIXES and path.name not in listed:
+            raise UserError(f"{path} is not of this model: remove it, or run `dvc repro`")
+    for name, expected in listed.items():
         path = folder / Path(name).name
+        if path.suffix == unread:
+            continue
         if not path.is_file():
             raise UserError(f"{path} is missing: copy the model's folder again, or run `dvc repro`")
         if sha256_of(path) != expected:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import reward_model.environment  # noqa: F401
 from reward_model.calibration import Calibration
+from reward_model.encoding import Encoder
 from reward_model.errors import UserError
 from reward_model.files import CHECKSUMS_FILE, sha256_of
 from reward_model.pairs import Columns, TurnedAway, sides_of_row
 from reward_model.prompts import Prompt
-from reward_model.scorer import Comparison, RankedResponse, Scorer
+from reward_model.scorer import Backend, Comparison, RankedResponse, Scorer
 
 if TYPE_CHECKING:
     from reward_model.file_scoring import FileReport
@@ -84,19 +85,20 @@ class RewardModelManager:
             raise UserError(f"{error.name} is not installed: pip install '.[torch]', or take --backend onnx") from None
         backend, encoder = TorchBackend.load(folder, self.device, self.precision)
         tokenizer = load_transformers_tokenizer(folder)
-        self._scorer = Scorer(
-            backend, encoder, Calibration.load(folder), self.batch_size, _fingerprint(folder, backend.name)
-        )
+        self._score_with(backend, encoder, folder)
         return backend.model, tokenizer
 
     def _load_onnx(self, folder: Path) -> tuple[Any, Any]:
         from reward_model.onnx_backend import OnnxBackend
 
         backend, encoder = OnnxBackend.load(folder)
-        self._scorer = Scorer(
-            backend, encoder, Calibration.load(folder), self.batch_size, _fingerprint(folder, backend.name)
-        )
+        self._score_with(backend, encoder, folder)
         return backend.session, encoder.tokenizer
+
+    def _score_with(self, backend: Backend, encoder: Encoder, folder: Path) -> None:
+        # The list of checksums stands for all files of the model.
+        fingerprint = f"{sha256_of(folder / CHECKSUMS_FILE)} {backend.name}"
+        self._scorer = Scorer(backend, encoder, Calibration.load(folder), self.batch_size, fingerprint)
 
     @property
     def computes_on(self) -> str:
@@ -211,7 +213,3 @@ class RewardModelManager:
         if self._scorer is None:
             raise UserError('no model is loaded: call load_trained_model("models/export") first')
         return self._scorer
-
-
-def _fingerprint(folder: Path, backend: str) -> str:
-    return f"{sha256_of(folder / CHECKSUMS_FILE)} {backend}"

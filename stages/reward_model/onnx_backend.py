@@ -50,8 +50,8 @@ class OnnxBackend:
             raise UserError(f"no trained model in {folder}: run `make repro`, which trains and exports one")
         if not (folder / ONNX_FILE).exists():
             raise UserError(f"{folder} has no {ONNX_FILE}: set export.onnx to fp32 or int8, or take --backend torch")
-        with ThreadPoolExecutor(1) as pool:  # reading every file takes as long as loading
-            checked = pool.submit(check_checksums, folder)
+        with ThreadPoolExecutor(1) as pool:  # reading the file takes as long as loading it
+            checked = pool.submit(check_checksums, folder, unread=".safetensors")
             try:
                 encoder = Encoder.load(folder)
                 backend = cls(folder / ONNX_FILE)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +30,25 @@ def open_parquet(source: str, open_files: ExitStack) -> tuple[Iterator[Row], dic
     Raises:
         UserError: the file cannot be read; also while its rows are.
     """
-    try:
-        with reading(source):
-            file = open_files.enter_context(pyarrow.parquet.ParquetFile(source))
-    except pyarrow.ArrowException as error:
-        raise _damaged(source, error) from None
+    with _reading(source):
+        file = open_files.enter_context(pyarrow.parquet.ParquetFile(source))
     return _rows(file, source), {field.name: field.type for field in file.schema_arrow}
 
 
 def _rows(file: pyarrow.parquet.ParquetFile, source: str) -> Iterator[Row]:
+    with _reading(source):
+        for batch in file.iter_batches(BATCH_ROWS):
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _reading(source: str) -> Iterator[None]:
+    """As `files.reading`, for Arrow's own errors too."""
     try:
         with reading(source):
-            for batch in file.iter_batches(BATCH_ROWS):
-                yield from batch.to_pylist()
+            yield
     except pyarrow.ArrowException as error:
-        raise _damaged(source, error) from None
-
-
-def _damaged(source: str, error: Exception) -> UserError:
-    return UserError(f"{source} cannot be read: {' '.join(str(error).split())}")
+        raise UserError(f"{source} cannot be read: {' '.join(str(error).split())}") from None
 
 
 class ParquetSink:
@@ -65,7 +65,11 @@ class ParquetSink:
         self._schema = pyarrow.schema([(name, ARROW_TYPES.get(of, of)) for name, of in schema.items()])
         self._parts = target.with_name(f"{target.name}.parts")
         self._count = position or 0
-        if position is None:
+        self._is_new = position is None
+
+    def begin(self) -> None:
+        """Drop the parts of another run."""
+        if self._is_new:
             shutil.rmtree(self._parts, ignore_errors=True)
         self._parts.mkdir(parents=True, exist_ok=True)
 

@@ -50,11 +50,16 @@ def read_prompt(argument: str) -> Prompt:
 
 
 def chat_or_text(cell: str) -> Any:
-    """A CSV cell has no types: one that holds a chat, as JSON or as Python (and so pandas) writes it, is a chat."""
+    """A CSV cell has no types: one that holds a chat, as JSON or as Python (and so pandas) writes it, is a chat.
+
+    JSON of another kind is text: it may well be what the prompt asked for.
+    """
     if cell.startswith("[{") and cell.endswith("}]"):
         for parse in (json.loads, ast.literal_eval):
             try:
-                return parse(cell)
+                turns = parse(cell)
             except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
                 continue
+            if all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in turns):
+                return turns
     return cell

@@ -59,11 +59,15 @@ class RowStream:
         """The values of a row with the chats and lists that CSV has as text."""
         if not self.untyped:
             return values
-        return {name: _list(value) if name == "responses" else _chat_or_text(value) for name, value in values.items()}
+        return {name: _list(value) if name == "responses" else chat_or_text(value) for name, value in values.items()}
 
 
 class RowSink(Protocol):
     """A file being written."""
+
+    def begin(self) -> None:
+        """Drop what the file holds after the position: until then it is as it was."""
+        ...
 
     def write(self, rows: Sequence[Row]) -> None:
         """Add whole rows, or none if it fails."""
@@ -123,12 +127,14 @@ def open_sink(target: str, standard_format: str, schema: Schema | None, position
             return _parquet(target).ParquetSink(Path(target), cast(Schema, schema), position)
         stream = sys.stdout.buffer if target == STANDARD else _open_at(Path(target), position)
         if kind == "jsonl":
-            return _TextSink(stream, _jsonl_text)
+            return _TextSink(stream, position, _jsonl_text)
         names = list(cast(Schema, schema))
-        sink = _TextSink(stream, lambda rows: _csv_text([row.get(name) for name in names] for row in rows))
-        if position is None:
-            sink.write_text(_csv_text([names]))
-        return sink
+        return _TextSink(
+            stream,
+            position,
+            lambda rows: _csv_text([row.get(name) for name in names] for row in rows),
+            header=_csv_text([names]),
+        )
 
 
 def format_of(name: str, standard_format: str) -> str:
@@ -217,39 +223,41 @@ def _list(cell: str) -> Any:
     return cell
 
 
-def _chat_or_text(cell: str) -> Any:
-    """A chat if the cell holds one; an answer that is JSON of another kind is text."""
-    value = chat_or_text(cell)
-    is_chat = isinstance(value, list) and all(
-        isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in value
-    )
-    return value if is_chat else cell
-
-
 def _open_at(path: Path, position: int | None) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if position is None:
-        return cast(IO[bytes], path.open("wb", buffering=0))
-    if not path.exists() or path.stat().st_size < position:
+    if position is not None and (not path.exists() or path.stat().st_size < position):
         raise UserError(f"{path} has lost rows since it was interrupted: score without --resume")
-    stream = path.open("r+b", buffering=0)
-    stream.truncate(position)
-    stream.seek(position)
-    return cast(IO[bytes], stream)
+    return cast(IO[bytes], path.open("ab", buffering=0))
 
 
 class _TextSink:
     """JSONL or CSV; what a failed write left is taken back, so that the file is whole rows at all times."""
 
-    def __init__(self, stream: IO[bytes], to_text: Callable[[Sequence[Row]], bytes]) -> None:
+    def __init__(
+        self,
+        stream: IO[bytes],
+        position: int | None,
+        to_text: Callable[[Sequence[Row]], bytes],
+        header: bytes = b"",
+    ) -> None:
         self._stream = stream
+        self._start = position
         self._to_text = to_text
+        self._header = header
         self._is_file = stream is not sys.stdout.buffer
 
-    def write(self, rows: Sequence[Row]) -> None:
-        self.write_text(self._to_text(rows))
+    def begin(self) -> None:
+        if self._is_file and self._stream.seekable():
+            self._stream.seek(self._start or 0)
+            with suppress(OSError):  # devices cannot be cut
+                self._stream.truncate()
+        if self._start is None:
+            self._write_text(self._header)
 
-    def write_text(self, text: bytes) -> None:
+    def write(self, rows: Sequence[Row]) -> None:
+        self._write_text(self._to_text(rows))
+
+    def _write_text(self, text: bytes) -> None:
         start = self.position()
         try:
             left = memoryview(text)
