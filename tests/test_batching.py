@@ -1,9 +1,12 @@
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 from transformers import MistralConfig, MistralForSequenceClassification, PreTrainedModel
 
+from reward_model.attention import MatrixAttention
 from reward_model.base_tokenizer import contract_encoder
 from reward_model.batching import Batch, packed_batch, packed_length, padded_batch
 from reward_model.encoding import Group
@@ -122,3 +125,35 @@ def test_a_model_with_a_sliding_window_takes_padded_batches() -> None:
     [(_, scores)] = score_groups(model, [group], 0, batch_size=1)
     alone = [model(input_ids=torch.tensor([ids])).logits.item() for ids in group]
     assert scores == pytest.approx(alone, abs=1e-5)
+
+
+def attend_with(mask: torch.Tensor, *states: torch.Tensor) -> torch.Tensor:
+    return cast(torch.Tensor, MatrixAttention.apply(*states, mask, 0.3))
+
+
+def test_attention_by_matrix_products_is_torchs_and_has_its_gradients() -> None:
+    """Double precision, shared keys, and a mask that hides one part from another."""
+    generator = torch.Generator().manual_seed(0)
+    for rows, keys in ((5, 5), (3, 7), (1, 4)):
+        query, key, value = (
+            torch.randn(1, heads, length, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+            for heads, length in ((6, rows), (2, keys), (2, keys))
+        )
+        mask = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows)
+        attend = partial(attend_with, mask)
+        expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=0.3, enable_gqa=True)
+        torch.testing.assert_close(attend(query, key, value), expected)
+        assert torch.autograd.gradcheck(attend, (query, key, value))
+
+
+def test_bfloat16_gradients_are_as_close_to_float32_as_those_of_torchs_attention(model: PreTrainedModel) -> None:
+    groups = PAIRS["responses that begin alike"]
+    exact = gradients(model, packed_batch(groups, 0))
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = gradients(model, packed_batch(groups, 0))
+        torchs = gradients(model, padded_batch(groups, 0))
+    assert 0 < distance(ours, exact) <= 1.5 * distance(torchs, exact)
+
+
+def distance(found: dict[str, torch.Tensor], exact: dict[str, torch.Tensor]) -> float:
+    return sum(float((found[name] - gradient).norm()) ** 2 for name, gradient in exact.items()) ** 0.5
