@@ -1,4 +1,6 @@
 import dataclasses
+import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from reward_model.encoding import Encoder
 from reward_model.errors import UserError
 from reward_model.model import build_reward_model
 from reward_model.params import TrainParams, load_params
-from reward_model.training import EffectiveBatchSampler, PairTotals, TrainingResult, pair_losses, train
+from reward_model.training import EffectiveBatchSampler, PairTotals, TrainingResult, balanced, pair_losses, train
 
 PARAMS = dataclasses.replace(
     load_params(ROOT / "params.yaml").train, device="cpu", precision="fp32", learning_rate=1e-3, head_learning_rate=1e-2
@@ -115,7 +117,7 @@ def test_totals_count_per_pair_and_ties_as_half() -> None:
 
 def test_the_order_is_new_every_epoch_and_sorted_only_within_effective_batches() -> None:
     lengths = [n * 37 % 101 for n in range(50)]
-    sampler = EffectiveBatchSampler(lengths, 8, seed=3)
+    sampler = EffectiveBatchSampler(lengths, 8, seed=3, arrange=partial(sorted, key=lambda number: lengths[number]))
     first = list(sampler)
     sampler.set_epoch(1)
     second = list(sampler)
@@ -126,6 +128,19 @@ def test_the_order_is_new_every_epoch_and_sorted_only_within_effective_batches()
     for start in range(0, 50, 8):
         batch = [lengths[number] for number in first[start : start + 8]]
         assert batch == sorted(batch)
+
+
+def test_micro_batches_of_an_effective_batch_have_about_the_same_number_of_tokens() -> None:
+    generator = random.Random(0)
+    for count in (16, 14, 5, 3, 1):
+        lengths = [generator.randrange(20, 512) for _ in range(40)]
+        numbers = generator.sample(range(40), count)
+        order = balanced(numbers, lengths, 4)
+        assert sorted(order) == sorted(numbers)
+        tokens = [sum(lengths[number] for number in order[start : start + 4]) for start in range(0, count, 4)]
+        if count == 16:
+            assert max(tokens) - min(tokens) < 256
+    assert balanced([0, 1, 2, 3], [100, 10, 20, 90], 2) == [0, 1, 3, 2]
 
 
 def test_the_trainer_moves_on_to_a_new_order_each_epoch(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

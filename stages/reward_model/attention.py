@@ -20,13 +20,11 @@ class Span:
 
     Attributes:
         prefix: tokens that all its sequences share.
-        first: tokens of the prefix and the first rest.
         masks: of each part that attends, true where the query may see the key: (first, first), and for each further
             rest of R tokens (R, prefix + R).
     """
 
     prefix: int
-    first: int
     masks: list[torch.Tensor]
 
 
@@ -41,7 +39,7 @@ def spans_of(
         first = prefix + own[0]
         shapes = [(first, first), *((rest, prefix + rest) for rest in own[1:])]
         masks = [torch.ones(rows, keys, dtype=torch.bool, device=device).tril(keys - rows) for rows, keys in shapes]
-        spans.append(Span(prefix, first, masks))
+        spans.append(Span(prefix, masks))
     return spans
 
 

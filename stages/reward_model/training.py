@@ -2,7 +2,8 @@
 
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -23,6 +24,7 @@ from reward_model.batching import Batch, packed_batch, packed_length, padded_bat
 from reward_model.devices import choose_device, choose_dtype
 from reward_model.encoding import Encoder
 from reward_model.errors import UserError
+from reward_model.lean_layers import lean_layers
 from reward_model.model import reward_head, rewards, use_packed_batches
 from reward_model.params import TrainParams
 
@@ -74,15 +76,26 @@ class PairCollator:
 
 
 class EffectiveBatchSampler(Sampler[int]):
-    """A new seeded order every epoch, sorted by length within each effective batch.
+    """A new seeded order every epoch; within each effective batch the pairs are arranged into micro-batches.
 
-    Sorting there changes no step, since a step takes its whole effective batch; it saves padding.
+    Arranging there changes no step, since a step takes its whole effective batch.
     """
 
-    def __init__(self, lengths: Sequence[int], effective_batch: int, seed: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int], effective_batch: int, seed: int, arrange: Callable[[list[int]], list[int]]
+    ) -> None:
+        """Sample the pairs that have these lengths.
+
+        Args:
+            lengths: tokens of each pair.
+            effective_batch: pairs in an optimizer step.
+            seed: of the order.
+            arrange: gives the lengths' numbers in an effective batch another order; micro-batches are cut from it.
+        """
         self.lengths = lengths
         self.effective_batch = effective_batch
         self.seed = seed
+        self.arrange = arrange
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -96,7 +109,23 @@ class EffectiveBatchSampler(Sampler[int]):
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(len(self.lengths), generator=generator).tolist()
         for start in range(0, len(order), self.effective_batch):
-            yield from sorted(order[start : start + self.effective_batch], key=lambda number: self.lengths[number])
+            yield from self.arrange(order[start : start + self.effective_batch])
+
+
+def balanced(numbers: Sequence[int], lengths: Sequence[int], batch_size: int) -> list[int]:
+    """Order pairs so that micro-batches, `batch_size` numbers each, have about the same number of tokens.
+
+    Packed batches have no padding to save, and the largest of them sets how much memory training takes.
+    """
+    sizes = [min(batch_size, len(numbers) - start) for start in range(0, len(numbers), batch_size)]
+    batches: list[list[int]] = [[] for _ in sizes]
+    tokens = [0] * len(sizes)
+    for number in sorted(numbers, key=lambda number: -lengths[number]):
+        with_room = [place for place, size in enumerate(sizes) if len(batches[place]) < size]
+        place = min(with_room, key=lambda place: tokens[place])
+        batches[place].append(number)
+        tokens[place] += lengths[number]
+    return [number for batch in batches for number in batch]
 
 
 class PairTrainer(RewardTrainer):
@@ -181,12 +210,6 @@ class ProgressBar(TrainerCallback):
         self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.2f}", refresh=False)
         self.bar.update(self.trainer.totals.pairs - self.bar.n)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Leave the finished bar on the terminal."""
-        self.bar.close()
-
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -247,6 +270,10 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
         if config.n_gpu > 1:
             config._n_gpu = 1
         effective_batch = effective_batch_of(config)
+        if packed:
+            arrange = partial(balanced, lengths=lengths, batch_size=params.per_device_train_batch_size)
+        else:
+            arrange = partial(sorted, key=lambda number: lengths[number])  # for less padding
         trainer = PairTrainer(
             model=model,
             args=config,
@@ -254,11 +281,13 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
             data_collator=PairCollator(pad_token_id, packed),
             train_dataset=Dataset.from_list([{key: pair[key] for key in COLUMNS} for pair in pairs]),
             params=params,
-            sampler=EffectiveBatchSampler(lengths, effective_batch, params.seed),
+            sampler=EffectiveBatchSampler(lengths, effective_batch, params.seed, arrange),
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(ProgressBar(trainer, round(len(pairs) * params.num_train_epochs)))
-        trainer.train()
+        progress = ProgressBar(trainer, round(len(pairs) * params.num_train_epochs))
+        trainer.add_callback(progress)
+        with closing(progress.bar), lean_layers(model):
+            trainer.train()
     del model.forward
     summary = {
         "pairs": trainer.totals.pairs,

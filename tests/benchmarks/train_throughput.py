@@ -4,8 +4,9 @@
 
 The sample is data/pairs/train.jsonl; PATH is any file of pairs that the prepare stage reads, cut to 512 tokens. TRL's
 RewardTrainer runs with its defaults; only what both must share is set: the base, the pairs as token ids, one epoch,
-the effective batch of params.yaml, its learning rate and schedule. Each side trains in a process of its own, in turn,
-after a warm-up of two steps. `loss` is the mean over the second half of the pairs, as they are met in training.
+the effective batch of params.yaml, its learning rate and schedule, and the order of the pairs. Each side trains in a
+process of its own, in turn; its first two steps, on pairs beside those asked for, are the warm-up and are not timed.
+`loss` is the mean over the second half of the steps, as the pairs are met in training.
 The last line is JSON: medians over the rounds. Writes no tracked file.
 """
 
@@ -19,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 sys.path.insert(0, "stages")
 
@@ -50,11 +51,11 @@ def main() -> None:
             for side, measured in found.items():
                 measured.append(in_own_process(side, tokens, options.seed + number))
                 print(f"round {number + 1}, {side}: {told(measured[-1])}", flush=True)
-    print(json.dumps({"mix": options.mix, "pairs": len(rows), **summary(found["ours"], found["trl"])}))
+    print(json.dumps({"mix": options.mix, "pairs": options.pairs, **summary(found["ours"], found["trl"])}))
 
 
 def tokenized_pairs(mix: str, count: int, seed: int) -> list[dict[str, Any]]:
-    """Pairs as rows of data/tokens, `count` of them at random, and those of the warm-up before them."""
+    """Pairs as rows of data/tokens, at random: `count` and those of the warm-up."""
     from reward_model.encoding import Encoder
     from reward_model.pairs import Columns, pair_from_row, take_in
     from reward_model.readers import read_rows
@@ -62,11 +63,20 @@ def tokenized_pairs(mix: str, count: int, seed: int) -> list[dict[str, Any]]:
     path = Path("data/pairs/train.jsonl") if mix == "sample" else Path(mix)
     pairs = take_in(read_rows(path), lambda row: pair_from_row(row, Columns(), path.name)).pairs
     encoder = Encoder.load(TOKENIZER).with_max_length(MAX_LENGTH)
+    warm_up = WARM_UP_STEPS * effective_batch()
     rows = []
-    for pair in random.Random(seed).sample(pairs, count):
+    for pair in random.Random(seed).sample(pairs, warm_up + count):
         chosen, rejected = encoder.encode(pair.prompt, [pair.chosen, pair.rejected]).ids
         rows.append({"chosen_ids": chosen, "rejected_ids": rejected, "margin": 0.0})
     return rows
+
+
+def effective_batch() -> int:
+    """Pairs in an optimizer step."""
+    from reward_model.params import load_params
+
+    params = load_params().train
+    return params.per_device_train_batch_size * params.gradient_accumulation_steps
 
 
 def in_own_process(side: str, tokens: Path, seed: int) -> dict[str, float]:
@@ -77,19 +87,27 @@ def in_own_process(side: str, tokens: Path, seed: int) -> dict[str, float]:
 
 
 def measure(side: str, rows: list[dict[str, Any]], seed: int) -> dict[str, float]:
-    """Train on the rows after a warm-up on the first of them."""
-    train = train_ours if side == "ours" else train_trl
-    seconds, loss = train(rows, seed)
+    """Train on the rows, of which those of the first steps are not timed."""
+    if side == "ours":
+        import reward_model.environment  # noqa: F401
+
+    from transformers import TrainerCallback, trainer
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            times.append(time.perf_counter())
+
+    times: list[float] = []
+    cast(list[Any], trainer.DEFAULT_CALLBACKS).append(Clock)
+    losses = (train_ours if side == "ours" else train_trl)(rows, seed)
+    seconds = times[-1] - times[WARM_UP_STEPS - 1]
+    timed = len(rows) - WARM_UP_STEPS * effective_batch()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"pairs_per_s": len(rows) / seconds, "rss": peak, "loss": loss}
+    return {"pairs_per_s": timed / seconds, "rss": peak, "loss": second_half(losses)}
 
 
-def train_ours(rows: list[dict[str, Any]], seed: int) -> tuple[float, float]:
-    """Seconds and loss of this project's training."""
-    import reward_model.environment  # noqa: F401
-
-    # isort: split
-
+def train_ours(rows: list[dict[str, Any]], seed: int) -> list[float]:
+    """The losses of this project's training."""
     from dataclasses import replace
 
     from reward_model.encoding import Encoder
@@ -99,16 +117,12 @@ def train_ours(rows: list[dict[str, Any]], seed: int) -> tuple[float, float]:
 
     params = replace(load_params().train, seed=seed, num_train_epochs=1)
     encoder = Encoder.load(TOKENIZER)
-    warm_up = rows[: WARM_UP_STEPS * params.per_device_train_batch_size * params.gradient_accumulation_steps]
-    train(build_reward_model(BASE, encoder, seed), encoder, warm_up, params)
-    model = build_reward_model(BASE, encoder, seed)
-    start = time.perf_counter()
-    result = train(model, encoder, rows, params)
-    return time.perf_counter() - start, second_half([point["loss"] for point in result.curve])
+    result = train(build_reward_model(BASE, encoder, seed), encoder, rows, params)
+    return [point["loss"] for point in result.curve]
 
 
-def train_trl(rows: list[dict[str, Any]], seed: int) -> tuple[float, float]:
-    """Seconds and loss of TRL's training with its defaults."""
+def train_trl(rows: list[dict[str, Any]], seed: int) -> list[float]:
+    """The losses of TRL's training with its defaults."""
     from datasets import Dataset
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from trl.trainer.reward_config import RewardConfig
@@ -116,38 +130,35 @@ def train_trl(rows: list[dict[str, Any]], seed: int) -> tuple[float, float]:
 
     from reward_model.devices import choose_device
     from reward_model.params import load_params
+    from reward_model.training import EffectiveBatchSampler
 
     params = load_params().train
-    effective_batch = params.per_device_train_batch_size * params.gradient_accumulation_steps
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
-    dataset = Dataset.from_list([{key: row[key] for key in ("chosen_ids", "rejected_ids")} for row in rows])
-
-    def trainer(data: Dataset, folder: str) -> RewardTrainer:
-        model = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=1, dtype="float32")
-        model.config.pad_token_id = tokenizer.pad_token_id
+    order = EffectiveBatchSampler([0] * len(rows), effective_batch(), seed, arrange=list)
+    dataset = Dataset.from_list(
+        [{key: rows[number][key] for key in ("chosen_ids", "rejected_ids")} for number in order]
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=1, dtype="float32")
+    model.config.pad_token_id = tokenizer.pad_token_id
+    with tempfile.TemporaryDirectory() as folder:
         config = RewardConfig(
             output_dir=folder,
             use_cpu=choose_device(params.device).type == "cpu",
-            per_device_train_batch_size=effective_batch,
+            per_device_train_batch_size=effective_batch(),
             learning_rate=params.learning_rate,
             warmup_steps=params.warmup_ratio,
             num_train_epochs=1,
             max_length=MAX_LENGTH,
+            train_sampling_strategy="sequential",
             logging_steps=1,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
             seed=seed,
         )
-        return RewardTrainer(model=model, args=config, processing_class=tokenizer, train_dataset=data)
-
-    with tempfile.TemporaryDirectory() as folder:
-        trainer(dataset.select(range(WARM_UP_STEPS * effective_batch)), folder).train()
-        timed = trainer(dataset, folder)
-        start = time.perf_counter()
-        timed.train()
-        seconds = time.perf_counter() - start
-    return seconds, second_half([entry["loss"] for entry in timed.state.log_history if "learning_rate" in entry])
+        trainer = RewardTrainer(model=model, args=config, processing_class=tokenizer, train_dataset=dataset)
+        trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "learning_rate" in entry]
 
 
 def second_half(losses: list[float]) -> float:
