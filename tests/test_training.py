@@ -143,6 +143,21 @@ def test_micro_batches_of_an_effective_batch_have_about_the_same_number_of_token
     assert balanced([0, 1, 2, 3], [100, 10, 20, 90], 2) == [0, 1, 3, 2]
 
 
+def test_embeddings_of_tokens_that_do_not_occur_are_left_alone_and_the_others_trained(tiny_base: Path) -> None:
+    encoder = encoder_of(tiny_base)
+    rows = token_rows(encoder, 20)
+    for row in rows:  # so that whole responses are missing in the rows that train
+        row["chosen_ids"] = row["chosen_ids"][:12] + row["chosen_ids"][-1:]
+    seen = sorted({number for row in rows for key in ("chosen_ids", "rejected_ids") for number in row[key]})
+    before = build_reward_model(tiny_base, encoder, PARAMS.seed)
+    unseen = sorted(set(range(before.config.vocab_size)) - set(seen))
+    small, whole = run(tiny_base, rows)[1], run(tiny_base, rows, weight_decay=1e-12)[1]  # decay keeps all of them
+    assert_same_weights(small, whole, tolerance=1e-5)
+    old, new = (model.get_parameter("model.embed_tokens.weight").detach() for model in (before, small))
+    assert unseen and torch.equal(old[unseen], new[unseen])
+    assert (old[seen] != new[seen]).any(dim=1).float().mean() > 0.5  # those of a common beginning may cancel out
+
+
 def test_the_trainer_moves_on_to_a_new_order_each_epoch(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs: list[int] = []
     set_epoch = EffectiveBatchSampler.set_epoch

@@ -27,6 +27,7 @@ from reward_model.errors import UserError
 from reward_model.lean_layers import lean_layers
 from reward_model.model import reward_head, rewards, use_packed_batches
 from reward_model.params import TrainParams
+from reward_model.vocabulary import vocabulary_of
 
 CURVE_POINTS = 25
 WINDOW = 64  # pairs behind the loss and accuracy that the progress bar shows
@@ -67,11 +68,13 @@ class PairCollator:
 
     pad_token_id: int
     packed: bool
+    new_ids: torch.Tensor  # the model's id of every token
 
     def __call__(self, pairs: Sequence[PairRow]) -> Batch:
         """A packed or padded batch, with the margins (pairs,) added."""
         layout = packed_batch if self.packed else padded_batch
         batch = layout([[pair["chosen_ids"], pair["rejected_ids"]] for pair in pairs], self.pad_token_id)
+        batch["input_ids"] = self.new_ids[batch["input_ids"]]
         return batch | {"margin": torch.tensor([float(pair["margin"]) for pair in pairs])}
 
 
@@ -264,7 +267,8 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
     packed = use_packed_batches(model)
     # An instance attribute, so that what wraps the model (autocast, DDP) calls it as it would the class's own.
     model.forward = partial(rewards, model)
-    with tempfile.TemporaryDirectory() as scratch:
+    vocabulary = vocabulary_of(groups, model, pad_token_id, params.weight_decay)
+    with tempfile.TemporaryDirectory() as scratch, vocabulary as new_ids:
         config = reward_config(params, device, dtype, scratch, len(pairs))
         # With several GPUs in one process the trainer would split batches that cannot be split; `launch` uses them.
         if config.n_gpu > 1:
@@ -278,7 +282,7 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
             model=model,
             args=config,
             processing_class=load_transformers_tokenizer(encoder.folder),
-            data_collator=PairCollator(pad_token_id, packed),
+            data_collator=PairCollator(pad_token_id, packed, new_ids),
             train_dataset=Dataset.from_list([{key: pair[key] for key in COLUMNS} for pair in pairs]),
             params=params,
             sampler=EffectiveBatchSampler(lengths, effective_batch, params.seed, arrange),
