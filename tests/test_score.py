@@ -205,8 +205,14 @@ def test_stdin_to_stdout(trained: Project, form: str) -> None:
 def start_long_run(project: Project, tmp_path: Path, *options: str) -> subprocess.Popen[str]:
     write_rows(tmp_path / "in.jsonl", [{"n": n, "text": f"good answer {n} " * 60} for n in range(20_000)])
     files = ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"), "--batch-size", "1"]
+    # A shell without job control has its background jobs, and what they start, ignore Ctrl-C.
+    heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
-        [sys.executable, "stages/score.py", *files, *options], cwd=project.folder, stderr=subprocess.PIPE, text=True
+        [sys.executable, "stages/score.py", *files, *options],
+        cwd=project.folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
     )
 
 
