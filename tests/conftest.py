@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +94,8 @@ class Project:
         path = self.folder / "params.yaml"
         params = yaml.safe_load(path.read_text())
         for key, value in changes.items():
-            section, _, name = key.partition(".")
-            if name:
-                params[section][name] = value
-            else:
-                params[section] = value
+            *sections, name = key.split(".")
+            reduce(getitem, sections, params)[name] = value
         path.write_text(yaml.safe_dump(params))
 
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:

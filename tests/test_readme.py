@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import yaml
 
@@ -11,18 +13,23 @@ from reward_model.params import Params
 README = (ROOT / "README.md").read_text()
 
 
+def params_rows(fields: Mapping[str, Any], values: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """The rows of the params table, in the order of params.yaml."""
+    for key, field in fields.items():
+        within = getattr(field.type, "__dataclass_fields__", None)
+        if within is not None:
+            yield from params_rows(within, values[key], f"{before}{key}.")
+            continue
+        value = values[key]
+        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+        row = f"| `{before}{key}` | `{shown}` |"
+        yield f"{row} {field.default.description} |" if before else row
+
+
 def test_the_params_table_has_every_key_with_its_default_and_meaning() -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    rows = []
-    for section, field in Params.__dataclass_fields__.items():
-        keys = getattr(field.type, "__dataclass_fields__", None)
-        if keys is None:
-            rows.append(f"| `{section}` | `{values[section]}` |")
-            continue
-        for key, of_key in keys.items():
-            value = values[section][key]
-            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-            rows.append(f"| `{section}.{key}` | `{shown}` | {of_key.default.description} |")
+    rows = list(params_rows(Params.__dataclass_fields__, values))
+    assert len(rows) > 40
     missing = [row for row in rows if row not in README]
     assert not missing, "\n".join(missing)
 

@@ -79,7 +79,9 @@ class RMSNorm(torch.autograd.Function):
         """The gradients of states and weight."""
         states, weight, scale = ctx.saved_tensors
         normed, of_output = _exact(states) * scale, _exact(gradients[0])
-        of_weight = (of_output * normed).flatten(0, -2).sum(0).to(weight.dtype)
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = (of_output * normed).flatten(0, -2).sum(0).to(weight.dtype)
         of_normed = of_output * weight
         # A change of the states along themselves is divided out again.
         mean = torch.linalg.vecdot(of_normed, normed).div_(states.shape[-1]).unsqueeze(-1)
@@ -97,16 +99,18 @@ class SwiGLUDown(torch.autograd.Function):
         return F.silu(gate).mul_(up) @ weight.to(gate.dtype).T
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """The gradients of gate, up and weight."""
         gate, up, weight = ctx.saved_tensors
         of_output = gradients[0]
         activated = F.silu(gate)
-        of_weight = of_output.flatten(0, -2).T @ (activated * up).flatten(0, -2)
+        of_weight = None
+        if ctx.needs_input_grad[2]:
+            of_weight = (of_output.flatten(0, -2).T @ (activated * up).flatten(0, -2)).to(weight.dtype)
         of_product = of_output @ weight.to(gate.dtype)
         of_up = activated.mul_(of_product)
         of_gate = torch.ops.aten.silu_backward(of_product.mul_(up), gate)
-        return of_gate, of_up, of_weight.to(weight.dtype)
+        return of_gate, of_up, of_weight
 
 
 def _exact(states: torch.Tensor) -> torch.Tensor:

@@ -4,11 +4,21 @@ The field descriptions are also the params table of the README (`tests/test_read
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from reward_model.errors import UserError
@@ -20,6 +30,19 @@ def _not_bool(value: Any) -> Any:
     """YAML's true is no number, though Python's is 1."""
     if isinstance(value, bool):
         raise ValueError("a number is wanted, not true or false")
+    return value
+
+
+def _target_modules(value: Any) -> Any:
+    """Names of layers, or a regular expression over them, as peft takes them."""
+    names = value if isinstance(value, list) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("all-linear, a list of names, or a regular expression is wanted")
+    if isinstance(value, str):
+        try:
+            re.compile(value)
+        except re.error:
+            raise ValueError("all-linear, a list of names, or a regular expression is wanted") from None
     return value
 
 
@@ -84,6 +107,20 @@ class TokenizeParams:
 
 
 @dataclass(frozen=True, config=_strict)
+class LoraParams:
+    """Low-rank adapters; the keys have the names and meanings they have in peft's LoraConfig."""
+
+    enabled: bool = Field(
+        description="train low-rank adapters (peft) and the reward head instead of all weights; merged when saved"
+    )
+    r: Annotated[Int, Field(ge=1)] = Field(description="rank of the adapters")
+    lora_alpha: Annotated[Int, Field(ge=1)] = Field(description="adapters are scaled by lora_alpha / r")
+    target_modules: Annotated[str | list[str], PlainValidator(_target_modules)] = Field(
+        description="layers that get an adapter: `all-linear`, a list of names, or a regular expression"
+    )
+
+
+@dataclass(frozen=True, config=_strict)
 class TrainParams:
     """Training; the keys have the names and meanings they have in TRL's RewardConfig."""
 
@@ -113,6 +150,7 @@ class TrainParams:
     torch_empty_cache_steps: Annotated[Int, Field(ge=1)] | None = Field(
         description="steps between two clearings of the device's memory cache; null: never"
     )
+    lora: LoraParams = Field()
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(description="seed of the order of the pairs")
 
 

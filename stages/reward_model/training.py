@@ -3,7 +3,7 @@
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -25,6 +25,7 @@ from reward_model.devices import choose_device, choose_dtype
 from reward_model.encoding import Encoder
 from reward_model.errors import UserError
 from reward_model.lean_layers import lean_layers
+from reward_model.lora import lora_adapters
 from reward_model.model import reward_head, rewards, use_packed_batches
 from reward_model.params import TrainParams
 from reward_model.vocabulary import vocabulary_of
@@ -257,27 +258,19 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
     """Train `model` in place on rows of data/tokens.
 
     Raises:
-        UserError: `params.device` is not on this machine.
+        UserError: `params.device` is not on this machine, or the model lacks `params.lora.target_modules`.
     """
     device = choose_device(params.device)
     dtype = choose_dtype(params.precision, device)
-    pad_token_id = encoder.contract.pad_token_id
     groups = [[pair["chosen_ids"], pair["rejected_ids"]] for pair in pairs]
-    lengths = [packed_length(group) for group in groups]
     packed = use_packed_batches(model)
     # An instance attribute, so that what wraps the model (autocast, DDP) calls it as it would the class's own.
     model.forward = partial(rewards, model)
-    vocabulary = vocabulary_of(groups, model, pad_token_id, params.weight_decay)
-    with tempfile.TemporaryDirectory() as scratch, vocabulary as new_ids:
-        config = reward_config(params, device, dtype, scratch, len(pairs))
-        # With several GPUs in one process the trainer would split batches that cannot be split; `launch` uses them.
-        if config.n_gpu > 1:
-            config._n_gpu = 1
-        effective_batch = effective_batch_of(config)
-        if packed:
-            arrange = partial(balanced, lengths=lengths, batch_size=params.per_device_train_batch_size)
-        else:
-            arrange = partial(sorted, key=lambda number: lengths[number])  # for less padding
+    with ExitStack() as stack:
+        stack.enter_context(lora_adapters(model, params.lora))
+        pad_token_id = encoder.contract.pad_token_id
+        new_ids = stack.enter_context(vocabulary_of(groups, model, pad_token_id, params.weight_decay))
+        config = reward_config(params, device, dtype, stack.enter_context(tempfile.TemporaryDirectory()), len(pairs))
         trainer = PairTrainer(
             model=model,
             args=config,
@@ -285,18 +278,19 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
             data_collator=PairCollator(pad_token_id, packed, new_ids),
             train_dataset=Dataset.from_list([{key: pair[key] for key in COLUMNS} for pair in pairs]),
             params=params,
-            sampler=EffectiveBatchSampler(lengths, effective_batch, params.seed, arrange),
+            sampler=effective_batch_sampler([packed_length(group) for group in groups], config, packed),
         )
         trainer.remove_callback(PrinterCallback)
         progress = ProgressBar(trainer, round(len(pairs) * params.num_train_epochs))
         trainer.add_callback(progress)
-        with closing(progress.bar), lean_layers(model):
-            trainer.train()
+        stack.enter_context(closing(progress.bar))
+        stack.enter_context(lean_layers(model))
+        trainer.train()
     del model.forward
     summary = {
         "pairs": trainer.totals.pairs,
         "steps": trainer.state.global_step,
-        "effective_batch": effective_batch,
+        "effective_batch": effective_batch_of(config),
         "device": device.type,
         "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
         "packed": packed,
@@ -314,7 +308,7 @@ def reward_config(
 ) -> RewardConfig:
     """params.yaml's train section as TRL has it."""
     steps = pairs * params.num_train_epochs / (params.per_device_train_batch_size * params.gradient_accumulation_steps)
-    return RewardConfig(
+    config = RewardConfig(
         output_dir=scratch,
         use_cpu=device.type == "cpu",
         bf16=dtype == torch.bfloat16,
@@ -338,6 +332,19 @@ def reward_config(
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,
     )
+    # With several GPUs in one process the trainer would split batches that cannot be split; `launch` uses them.
+    if config.n_gpu > 1:
+        config._n_gpu = 1
+    return config
+
+
+def effective_batch_sampler(lengths: Sequence[int], config: RewardConfig, packed: bool) -> EffectiveBatchSampler:
+    """The order in which pairs of these lengths are trained on."""
+    if packed:
+        arrange = partial(balanced, lengths=lengths, batch_size=config.per_device_train_batch_size)
+    else:
+        arrange = partial(sorted, key=lambda number: lengths[number])  # for less padding
+    return EffectiveBatchSampler(lengths, effective_batch_of(config), config.seed, arrange)
 
 
 def effective_batch_of(config: RewardConfig) -> int:

@@ -17,8 +17,8 @@ def vocabulary_of(
     """Leave the model only the embeddings of tokens in `groups` while the context lasts; then put all back.
 
     A token that does not occur has no gradient, so Adam leaves its embedding as it is, unless weights decay: the result
-    is the same, and no gradient, moments or time are spent on most of a vocabulary. Where weights decay, where several
-    processes share them, or where embeddings are computed in a way of their own, all stay.
+    is the same, and no gradient, moments or time are spent on most of a vocabulary. Where embeddings are not trained,
+    where weights decay, where several processes share them, or where they are computed in a way of their own, all stay.
 
     Yields:
         The model's new id of every token, (vocabulary,); 0 for those that do not occur.
@@ -26,7 +26,8 @@ def vocabulary_of(
     full = model.get_input_embeddings()
     assert isinstance(full, torch.nn.Embedding)
     ids = torch.arange(full.num_embeddings)
-    if weight_decay or type(full) is not torch.nn.Embedding or PartialState().num_processes > 1:
+    trained_alone = full.weight.requires_grad and PartialState().num_processes == 1
+    if weight_decay or type(full) is not torch.nn.Embedding or not trained_alone:
         yield ids
         return
     used = torch.tensor(sorted({pad_token_id}.union(*(sequence for group in groups for sequence in group))))

@@ -20,7 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 sys.path.insert(0, "stages")
 
@@ -99,15 +102,15 @@ def measure(side: str, rows: list[dict[str, Any]], seed: int) -> dict[str, float
 
     times: list[float] = []
     cast(list[Any], trainer.DEFAULT_CALLBACKS).append(Clock)
-    losses = (train_ours if side == "ours" else train_trl)(rows, seed)
+    _, losses = TRAIN[side](rows, seed)
     seconds = times[-1] - times[WARM_UP_STEPS - 1]
     timed = len(rows) - WARM_UP_STEPS * effective_batch()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"pairs_per_s": timed / seconds, "rss": peak, "loss": second_half(losses)}
 
 
-def train_ours(rows: list[dict[str, Any]], seed: int) -> list[float]:
-    """The losses of this project's training."""
+def train_ours(rows: list[dict[str, Any]], seed: int) -> tuple["PreTrainedModel", list[float]]:
+    """The model that this project trains, and its losses."""
     from dataclasses import replace
 
     from reward_model.encoding import Encoder
@@ -117,12 +120,13 @@ def train_ours(rows: list[dict[str, Any]], seed: int) -> list[float]:
 
     params = replace(load_params().train, seed=seed, num_train_epochs=1)
     encoder = Encoder.load(TOKENIZER)
-    result = train(build_reward_model(BASE, encoder, seed), encoder, rows, params)
-    return [point["loss"] for point in result.curve]
+    model = build_reward_model(BASE, encoder, seed)
+    result = train(model, encoder, rows, params)
+    return model, [point["loss"] for point in result.curve]
 
 
-def train_trl(rows: list[dict[str, Any]], seed: int) -> list[float]:
-    """The losses of TRL's training with its defaults."""
+def train_trl(rows: list[dict[str, Any]], seed: int) -> tuple["PreTrainedModel", list[float]]:
+    """The model that TRL trains with its defaults, and its losses."""
     from datasets import Dataset
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from trl.trainer.reward_config import RewardConfig
@@ -158,7 +162,10 @@ def train_trl(rows: list[dict[str, Any]], seed: int) -> list[float]:
         )
         trainer = RewardTrainer(model=model, args=config, processing_class=tokenizer, train_dataset=dataset)
         trainer.train()
-    return [entry["loss"] for entry in trainer.state.log_history if "learning_rate" in entry]
+    return model, [entry["loss"] for entry in trainer.state.log_history if "learning_rate" in entry]
+
+
+TRAIN = {"ours": train_ours, "trl": train_trl}
 
 
 def second_half(losses: list[float]) -> float:
