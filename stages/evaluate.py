@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 import reward_model.environment  # noqa: F401
+from reward_model.batching import groups_of
 from reward_model.calibration import fit_calibration
-from reward_model.devices import choose_device, choose_dtype
+from reward_model.device_check import choose_compute
 from reward_model.errors import run
 from reward_model.files import write_json
 from reward_model.metrics import ScoredPair, evaluate_pairs, margin_histograms, rewards_of
@@ -30,16 +31,15 @@ SETS = {"heldout": "test", "mt_bench_human": "mt_bench_human"}
 
 def main() -> None:
     params = load_params()
-    device = choose_device(params.train.device)
-    dtype = choose_dtype(params.train.precision, device)
     model, encoder = load_reward_model(Path("models/reward"))
-    prepare_for_scoring(model, device, dtype)
-    scored = {
-        name: score_rows(
-            model, read_parquet(TOKENS / f"{file}.parquet"), encoder.contract.pad_token_id, params.evaluate, name
-        )
-        for name, file in {"validation": "validation", **SETS}.items()
-    }
+    pad_token_id = encoder.contract.pad_token_id
+    files = {"validation": "validation", **SETS}
+    rows = {name: read_parquet(TOKENS / f"{file}.parquet") for name, file in files.items()}
+    compute = choose_compute(
+        model, groups_of(rows["validation"]), pad_token_id, params.train.device, params.train.precision
+    )
+    prepare_for_scoring(model, compute.device, compute.dtype)
+    scored = {name: score_rows(model, of_set, pad_token_id, params.evaluate, name) for name, of_set in rows.items()}
     validation = scored.pop("validation")
     calibration = fit_calibration(*rewards_of(validation), [pair.prompt_id for pair in validation])
     samples, seed = params.evaluate.bootstrap_samples, params.train.seed
@@ -58,7 +58,7 @@ def score_rows(
     model: "PreTrainedModel", rows: list[dict[str, Any]], pad_token_id: int, params: EvaluateParams, name: str
 ) -> list[ScoredPair]:
     """Score rows of data/tokens, in their order."""
-    groups = [[row["chosen_ids"], row["rejected_ids"]] for row in rows]
+    groups = groups_of(rows)
     scores = score_groups(model, groups, pad_token_id, params.batch_size)
     by_number = dict(tqdm(scores, total=len(groups), unit="pair", desc=name))
     return [

@@ -8,7 +8,7 @@ from transformers import MistralConfig, MistralForSequenceClassification, PreTra
 
 from reward_model.attention import MatrixAttention
 from reward_model.base_tokenizer import contract_encoder
-from reward_model.batching import Batch, packed_batch, packed_length, padded_batch
+from reward_model.batching import Batch, Layout, _mask, masked_batch, packed_batch, packed_length, padded_batch
 from reward_model.encoding import Group
 from reward_model.model import (
     build_reward_model,
@@ -16,7 +16,7 @@ from reward_model.model import (
     reward_head,
     rewards,
     score_groups,
-    use_packed_batches,
+    share_prefixes,
 )
 from reward_model.training import pair_losses
 
@@ -37,8 +37,11 @@ GRADIENT_CASES = [name for name in PAIRS if name not in ("equal after truncation
 def model(tiny_base: Path, tmp_path: Path) -> PreTrainedModel:
     model = build_reward_model(tiny_base, contract_encoder(tiny_base, 64, tmp_path), seed=0)
     torch.nn.init.normal_(reward_head(model).weight)
-    assert use_packed_batches(model)
     return model
+
+
+CPU, ACCELERATOR = torch.device("cpu"), torch.device("cuda")
+SHARED = pytest.mark.parametrize(("device", "layout"), [(CPU, packed_batch), (ACCELERATOR, masked_batch)])
 
 
 def test_the_layout_of_the_docstring() -> None:
@@ -53,6 +56,23 @@ def test_the_layout_of_the_docstring() -> None:
         "group_sizes": [2, 1],
     }
     assert packed_length(([1, 2, 3], [1, 4])) == 4
+    batch = masked_batch([([1, 2, 3], [1, 4]), ([5, 6],)], pad_token_id=0)
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4] + [0] * 60, [5, 6] + [0] * 62]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 1] + [0] * 60, [0, 1] + [0] * 62]
+    assert batch["attention_mask"][0, 0, :4, :4].int().tolist() == [
+        [1, 0, 0, 0],
+        [1, 1, 0, 0],
+        [1, 1, 1, 0],
+        [1, 0, 0, 1],
+    ]
+    assert (batch["rows"].tolist(), batch["ends"].tolist()) == ([0, 0, 1], [2, 3, 1])
+    assert batch["attention_mask"].any(-1).all(), "a query that sees nothing gives NaN"
+    assert not batch["attention_mask"][1, 0, :2, 2:].any(), "nothing sees padding"
+
+
+def test_masked_rows_have_few_different_lengths() -> None:
+    widths = {masked_batch([([1] * a, [1] * a)], 0)["input_ids"].shape[1] for a in range(1, 512)}
+    assert widths == set(range(64, 64 * 8 + 1, 64))
 
 
 def gradients(model: PreTrainedModel, batch: Batch, margin: float = 0.0) -> dict[str, torch.Tensor]:
@@ -62,26 +82,37 @@ def gradients(model: PreTrainedModel, batch: Batch, margin: float = 0.0) -> dict
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
+@SHARED
 @pytest.mark.parametrize("case", PAIRS)
-def test_packed_rewards_are_those_of_each_sequence_alone(model: PreTrainedModel, case: str) -> None:
+def test_rewards_with_shared_prefixes_are_those_of_each_sequence_alone(
+    model: PreTrainedModel, case: str, device: torch.device, layout: Layout
+) -> None:
     groups = PAIRS[case]
-    packed = rewards(model, **packed_batch(groups, 0))
     alone = [rewards(model, **padded_batch([(ids,)], 0)) for group in groups for ids in group]
-    torch.testing.assert_close(packed, torch.cat(alone), rtol=1e-5, atol=1e-6)
+    assert share_prefixes(model, device) is layout
+    torch.testing.assert_close(rewards(model, **layout(groups, 0)), torch.cat(alone), rtol=1e-5, atol=1e-6)
 
 
+@SHARED
 @pytest.mark.parametrize("case", GRADIENT_CASES)
-def test_packed_gradients_are_those_of_the_two_sequences(model: PreTrainedModel, case: str) -> None:
+def test_gradients_with_shared_prefixes_are_those_of_the_two_sequences(
+    model: PreTrainedModel, case: str, device: torch.device, layout: Layout
+) -> None:
     """Every parameter's gradient, to 1e-5 of its norm, in float32."""
-    packed = gradients(model, packed_batch(PAIRS[case], 0))
-    padded = gradients(model, padded_batch(PAIRS[case], 0))
-    assert packed.keys() == padded.keys()
-    for name, expected in padded.items():
-        difference = (packed[name] - expected).norm()
+    two_sequences = gradients(model, padded_batch(PAIRS[case], 0))
+    share_prefixes(model, device)
+    shared = gradients(model, layout(PAIRS[case], 0))
+    assert shared.keys() == two_sequences.keys()
+    for name, expected in two_sequences.items():
+        difference = (shared[name] - expected).norm()
         assert difference <= 1e-5 * expected.norm() + 1e-7, name
 
 
-def test_a_reward_depends_on_no_batch_mate_order_or_padding(model: PreTrainedModel) -> None:
+@SHARED
+def test_a_reward_depends_on_no_batch_mate_order_or_padding(
+    model: PreTrainedModel, device: torch.device, layout: Layout
+) -> None:
+    share_prefixes(model, device)
     groups = [group for own in PAIRS.values() for group in own]
     alone = [next(score_groups(model, [group], 0, batch_size=1))[1] for group in groups]
     for batch_size in (1, 2, 3, len(groups)):
@@ -91,7 +122,26 @@ def test_a_reward_depends_on_no_batch_mate_order_or_padding(model: PreTrainedMod
             assert scores[number] == pytest.approx(expected, abs=1e-5)
 
 
-def test_an_ordinary_call_of_a_packed_model_is_what_transformers_computes(model: PreTrainedModel) -> None:
+def test_a_group_too_long_for_a_mask_takes_padded_rows(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    share_prefixes(model, ACCELERATOR)
+    groups = PAIRS["several groups of several sizes"]
+    expected = dict(score_groups(model, groups, 0, batch_size=1))
+    masked: list[int] = []
+    monkeypatch.setattr("reward_model.model.LONGEST_MASKED", 6)
+    monkeypatch.setattr(
+        "reward_model.batching._mask", lambda row, width: masked.append(len(row.ids)) or _mask(row, width)
+    )
+    found = dict(score_groups(model, groups, 0, batch_size=1))
+    assert sorted(masked) == [2, 6], "the group of 8 tokens is too long"
+    for number, of_group in expected.items():
+        assert found[number] == pytest.approx(of_group, abs=1e-5)
+
+
+@SHARED
+def test_an_ordinary_call_of_a_set_up_model_is_what_transformers_computes(
+    model: PreTrainedModel, device: torch.device, layout: Layout
+) -> None:
+    share_prefixes(model, device)
     ids = torch.tensor([[5, 6, 2, 0], [5, 7, 8, 2]])
     mask = (ids != 0).long()
     found = model(input_ids=ids, attention_mask=mask).logits
@@ -106,7 +156,8 @@ def test_half_precision_keeps_the_rotary_frequencies(model: PreTrainedModel) -> 
     assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
 
 
-def test_a_model_with_a_sliding_window_takes_padded_batches() -> None:
+@pytest.mark.parametrize("device", [CPU, ACCELERATOR])
+def test_a_model_with_a_sliding_window_takes_padded_batches(device: torch.device) -> None:
     config = MistralConfig(
         vocab_size=32,
         hidden_size=16,
@@ -121,7 +172,7 @@ def test_a_model_with_a_sliding_window_takes_padded_batches() -> None:
     torch.manual_seed(0)
     model = MistralForSequenceClassification(config).eval()
     group = ([5, 6, 7, 8, 9, 10, 2], [5, 6, 7, 11, 2])
-    assert not use_packed_batches(model)
+    assert share_prefixes(model, device) is padded_batch
     [(_, scores)] = score_groups(model, [group], 0, batch_size=1)
     alone = [model(input_ids=torch.tensor([ids])).logits.item() for ids in group]
     assert scores == pytest.approx(alone, abs=1e-5)
@@ -148,6 +199,7 @@ def test_attention_by_matrix_products_is_torchs_and_has_its_gradients() -> None:
 
 def test_bfloat16_gradients_are_as_close_to_float32_as_those_of_torchs_attention(model: PreTrainedModel) -> None:
     groups = PAIRS["responses that begin alike"]
+    share_prefixes(model, CPU)
     exact = gradients(model, packed_batch(groups, 0))
     with torch.autocast("cpu", torch.bfloat16):
         ours = gradients(model, packed_batch(groups, 0))

@@ -8,7 +8,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from reward_model.base_tokenizer import contract_encoder
 from reward_model.batching import Batch, packed_batch
 from reward_model.lean_layers import RMSNorm, SwiGLUDown, lean_layers
-from reward_model.model import build_reward_model, reward_head, rewards, use_packed_batches
+from reward_model.model import build_reward_model, reward_head, rewards, share_prefixes
 
 BATCH: Batch = packed_batch([([5, 6, 7, 8, 9], [5, 6, 10]), ([11, 12, 13], [11, 14, 15, 16])], 0)
 
@@ -17,7 +17,7 @@ BATCH: Batch = packed_batch([([5, 6, 7, 8, 9], [5, 6, 10]), ([11, 12, 13], [11, 
 def model(tiny_base: Path) -> PreTrainedModel:
     model = build_reward_model(tiny_base, contract_encoder(tiny_base, 64, tiny_base.parent / "lean"), 0)
     torch.nn.init.normal_(reward_head(model).weight)
-    assert use_packed_batches(model)
+    share_prefixes(model, torch.device("cpu"))
     return model.train()
 
 

@@ -13,10 +13,10 @@ import torch
 
 from conftest import Project
 from reward_model import RewardModelManager
-from reward_model.batching import packed_batch
+from reward_model.batching import groups_of, packed_batch
 from reward_model.errors import UserError
 from reward_model.files import read_jsonl, write_checksums
-from reward_model.model import load_reward_model, rewards, use_packed_batches
+from reward_model.model import load_reward_model, rewards, share_prefixes
 from reward_model.tables import read_parquet
 
 PROMPT = "question 99 about red cat dog?"
@@ -70,9 +70,9 @@ def test_scoring_training_and_evaluation_agree(manager: RewardModelManager, trai
     comparisons = manager.score_pairs(pairs)
     rows = read_parquet(trained.folder / "data/tokens/test.parquet")
     model, encoder = load_reward_model(trained.folder / "models/reward")
-    assert use_packed_batches(model)
+    assert share_prefixes(model, torch.device("cpu")) is packed_batch
     assert len(pairs) == len(rows) > 5
-    groups = [[row["chosen_ids"], row["rejected_ids"]] for row in rows]
+    groups = groups_of(rows)
     with torch.no_grad():
         in_training = rewards(model, **packed_batch(groups, encoder.contract.pad_token_id)).view(-1, 2).tolist()
     for comparison, expected in zip(comparisons, in_training, strict=True):

@@ -51,7 +51,7 @@ def test_training_learns_what_the_pairs_teach(tiny_base: Path) -> None:
     assert result.curve[-1]["accuracy"] > 0.9
     assert result.curve[-1]["loss"] < 0.5 < result.curve[0]["loss"]
     assert result.summary["pairs"] == 240
-    assert result.summary["packed"] is True
+    assert result.summary["layout"] == "packed"
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tiny_base: Path) -> None:

@@ -1,6 +1,8 @@
-"""Attention over packed batches: one call for a group's prefix and first rest, one per other rest.
+"""Attention over batches with shared prefixes.
 
-Nothing is computed for padding, across groups, or between two responses to one prompt.
+Packed batches: one call for a group's prefix and first rest, one per other rest. Nothing is computed for padding,
+across groups, or between two responses to one prompt. Masked batches: one call, whose mask hides what no token may
+see.
 """
 
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 PACKED = "packed_groups"
+MASKED = "masked_groups"
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,7 @@ def packed_attention(
     """
     if spans is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    if options.get("sliding_window") is not None or options.get("s_aux") is not None:
-        raise ValueError("sliding windows and attention sinks do not go with packed groups")
+    _refuse_other_attention(options)
     sizes = [len(mask) for span in spans for mask in span.masks]
     pieces = zip(*(states.split(sizes, dim=2) for states in (query, key, value)), strict=True)
     outputs = []
@@ -85,6 +87,28 @@ def packed_attention(
             keys, values = torch.cat([prefix_keys, keys], dim=2), torch.cat([prefix_values, values], dim=2)
             outputs.append(_attend(module, queries, keys, values, mask, options | {"is_causal": False}))
     return torch.cat(outputs, dim=1), None
+
+
+def masked_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Transformers' SDPA attention, for layers to which the mask of `batching.masked_batch` says all.
+
+    Raises:
+        ValueError: the layer attends through a sliding window or sinks, which the mask does not know.
+    """
+    _refuse_other_attention(options)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+
+
+def _refuse_other_attention(options: dict[str, Any]) -> None:
+    if options.get("sliding_window") is not None or options.get("s_aux") is not None:
+        raise ValueError("sliding windows and attention sinks do not go with shared prefixes")
 
 
 def _attend(
@@ -171,6 +195,7 @@ def _weights(rows: torch.Tensor, key: torch.Tensor, mask: torch.Tensor, scale: f
     return scores.softmax(-1)
 
 
-# Once registered, transformers takes it by name; calls without spans get the masks that SDPA gets.
-AttentionInterface.register(PACKED, packed_attention)
-AttentionMaskInterface.register(PACKED, sdpa_mask)
+# Once registered, transformers takes them by name; ordinary calls get the masks that SDPA gets.
+for name, attention in ((PACKED, packed_attention), (MASKED, masked_attention)):
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, sdpa_mask)

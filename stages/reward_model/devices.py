@@ -21,7 +21,10 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """Resolve `train.precision`; `auto` is bfloat16 where the hardware multiplies it fast, else float32."""
+    """Resolve `train.precision`; `auto` is bfloat16 where the hardware multiplies it fast, else float32.
+
+    Accelerators are not to be trusted with it before `device_check.choose_compute` has looked.
+    """
     fast = wanted == "bf16" or (wanted == "auto" and _is_fast_at_bfloat16(device))
     return torch.bfloat16 if fast else torch.float32
 
@@ -31,5 +34,4 @@ def _is_fast_at_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    # Apple GPUs: half-precision attention has given wrong results, so float32 unless asked otherwise.
-    return False
+    return torch.backends.mps.is_macos_or_newer(14, 0)  # older ones have no bfloat16

@@ -11,18 +11,22 @@ from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
 from transformers.utils import logging
 
-from reward_model.attention import PACKED, spans_of
-from reward_model.batching import Batch, packed_batch, packed_length, padded_batch
+from reward_model.attention import MASKED, PACKED, spans_of
+from reward_model.batching import Batch, Layout, masked_batch, packed_batch, packed_length, padded_batch
 from reward_model.encoding import Encoder, Group
 from reward_model.errors import UserError
 from reward_model.files import check_checksums, read_json
 
 HEAD = "score"  # what transformers calls the last layer of a sequence classifier
 
-# Where a model takes packed batches, the hidden states of the two layouts differ by rounding only: about a millionth in
+# The layouts in which responses share their prefix, by the attention that goes with them.
+SHARED_PREFIX: dict[str, Layout] = {PACKED: packed_batch, MASKED: masked_batch}
+LONGEST_MASKED = 4096  # tokens; a mask grows with their square
+
+# Where a model can share prefixes, the hidden states of the layouts differ by rounding only: about a millionth in
 # float32, a hundredth in half precision.
-PACKED_TOLERANCE = 1e-4
-PACKED_TOLERANCE_HALF = 0.1
+TOLERANCE = 1e-4
+TOLERANCE_HALF = 0.1
 PROBE: list[Group] = [([1, 2, 3, 4, 5], [1, 2, 6]), ([5, 4, 3],)]  # any tokens do
 
 
@@ -77,59 +81,68 @@ def rewards(model: PreTrainedModel, **batch: torch.Tensor) -> torch.Tensor:
     """The reward of every sequence of a batch, in float32, shape (N,). The head is computed in float32 always.
 
     Args:
-        model: the reward model; for packed batches under `use_packed_batches`.
-        batch: the fields of a `batching.packed_batch` or of a `padded_batch`.
+        model: the reward model; for packed and masked batches after `share_prefixes`.
+        batch: the fields of a batch of `batching`.
     """
-    last = _last_states(model, **batch)
+    last = last_states(model, **batch)
     with torch.autocast(last.device.type, enabled=False):
         return reward_head(model)(last.float()).squeeze(-1)
 
 
-def _last_states(
+def last_states(
+    model: PreTrainedModel, *, rows: torch.Tensor, ends: torch.Tensor, **batch: torch.Tensor
+) -> torch.Tensor:
+    """The hidden states (N, size) of the sequences' last tokens."""
+    return hidden_states(model, **batch)[rows, ends]
+
+
+def hidden_states(
     model: PreTrainedModel,
     *,
     input_ids: torch.Tensor,
     position_ids: torch.Tensor,
-    rows: torch.Tensor,
-    ends: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     **groups: torch.Tensor,
 ) -> torch.Tensor:
-    """The hidden states (N, size) of the sequences' last tokens."""
+    """The last layer's states (rows, T, size); the arguments are the fields of a batch without `rows` and `ends`."""
     options: dict[str, Any] = {"attention_mask": attention_mask}
     if groups:
         spans = spans_of(groups["prefix_lengths"], groups["rest_lengths"], groups["group_sizes"], input_ids.device)
         # transformers passes a four-dimensional mask on as it is; without one it would build T x T for nothing.
         options = {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device), "spans": spans}
     output = model.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False, **options)
-    return output.last_hidden_state[rows, ends]
+    return output.last_hidden_state
 
 
-def use_packed_batches(model: PreTrainedModel) -> bool:
-    """Set the model up for packed batches if its hidden states are then those it has row by row.
+def share_prefixes(model: PreTrainedModel, device: torch.device) -> Layout:
+    """Set the model up for batches with shared prefixes if its hidden states are then those it has row by row.
+
+    Args:
+        model: the reward model, on any device.
+        device: where it will compute. CPUs take packed batches, others masked ones.
 
     Returns:
-        False, with the model as it was, for architectures that attend in ways of their own (state-space layers,
-        sliding windows): they take padded batches.
+        The layout for its batches: padded ones, with the model as it was, for architectures that attend in ways of
+        their own (state-space layers, sliding windows).
     """
-    packed, padded = (to_device(layout(PROBE, pad_token_id=0), model.device) for layout in (packed_batch, padded_batch))
+    attention = PACKED if device.type == "cpu" else MASKED
+    padded, shared = (to_device(layout(PROBE, 0), model.device) for layout in (padded_batch, SHARED_PREFIX[attention]))
     with torch.no_grad(), _in_eval_mode(model):
-        expected = _last_states(model, **padded)
+        expected = last_states(model, **padded)
         try:
-            model.set_attn_implementation(PACKED)
-            found = _last_states(model, **packed)
+            model.set_attn_implementation(attention)
+            found = last_states(model, **shared)
         except (ValueError, RuntimeError, TypeError):
             found = torch.full_like(expected, torch.inf)
-    tolerance = PACKED_TOLERANCE if model.dtype == torch.float32 else PACKED_TOLERANCE_HALF
-    exact = bool((found - expected).norm() <= tolerance * expected.norm())
-    if not exact:
+    tolerance = TOLERANCE if model.dtype == torch.float32 else TOLERANCE_HALF
+    if not (found - expected).norm() <= tolerance * expected.norm():
         model.set_attn_implementation("sdpa")
-    return exact
+    return layout_of(model)
 
 
-def takes_packed_batches(model: PreTrainedModel) -> bool:
-    """Whether `use_packed_batches` has set the model up."""
-    return model.config._attn_implementation == PACKED
+def layout_of(model: PreTrainedModel) -> Layout:
+    """The layout that `share_prefixes` has set the model up for."""
+    return SHARED_PREFIX.get(str(model.config._attn_implementation), padded_batch)
 
 
 @torch.inference_mode()
@@ -145,9 +158,11 @@ def score_groups(
         batch_size: groups computed at a time.
     """
     order = sorted(range(len(groups)), key=lambda number: -packed_length(groups[number]))
-    layout = packed_batch if takes_packed_batches(model) else padded_batch
     for start in range(0, len(order), batch_size):
         numbers = order[start : start + batch_size]
+        layout = layout_of(model)
+        if layout is masked_batch and packed_length(groups[numbers[0]]) > LONGEST_MASKED:
+            layout = padded_batch
         batch = layout([groups[number] for number in numbers], pad_token_id)
         flat = iter(rewards(model, **to_device(batch, model.device)).tolist())
         for number in numbers:
@@ -155,14 +170,14 @@ def score_groups(
 
 
 def prepare_for_scoring(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
-    """Move the model to `device` and its weights to `dtype` (the head's stay float32); packed batches where it can."""
+    """Move the model to `device` and its weights to `dtype` (the head's stay float32); shared prefixes where it can."""
     torch.nn.Module.to(model, device=device)
     # Weights only: the buffers hold the rotary frequencies, and positions would be wrong in half precision.
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     reward_head(model).float()
     model.eval()
-    use_packed_batches(model)
+    share_prefixes(model, device)
 
 
 def save_reward_model(model: PreTrainedModel, encoder: Encoder, folder: Path) -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel
 
-from reward_model.devices import choose_device, choose_dtype
+from reward_model.device_check import choose_compute
 from reward_model.encoding import Encoder, Group
-from reward_model.model import load_reward_model, prepare_for_scoring, score_groups
+from reward_model.model import PROBE, load_reward_model, prepare_for_scoring, score_groups
 
 
 class TorchBackend:
@@ -32,10 +31,11 @@ class TorchBackend:
             UserError: there is no trained model in `folder`, its files are not those that were saved, or the device is
                 not on this machine.
         """
-        on_device: torch.device = choose_device(device)
         model, encoder = load_reward_model(folder)
-        prepare_for_scoring(model, on_device, choose_dtype(precision, on_device))
-        return cls(model, encoder.contract.pad_token_id), encoder
+        pad_token_id = encoder.contract.pad_token_id
+        compute = choose_compute(model, PROBE, pad_token_id, device, precision)
+        prepare_for_scoring(model, compute.device, compute.dtype)
+        return cls(model, pad_token_id), encoder
 
     def score(self, groups: Sequence[Group], batch_size: int) -> Iterator[tuple[int, list[float]]]:
         """As `model.score_groups`."""

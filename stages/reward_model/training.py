@@ -1,4 +1,4 @@
-"""Reward modelling with TRL's trainer on packed batches; the loss is the mean over the effective batch's pairs."""
+"""Reward modelling with TRL's trainer, prefixes shared; the loss is the mean over the effective batch's pairs."""
 
 import tempfile
 from collections import deque
@@ -20,13 +20,13 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from reward_model.base_tokenizer import load_transformers_tokenizer
-from reward_model.batching import Batch, packed_batch, packed_length, padded_batch
-from reward_model.devices import choose_device, choose_dtype
+from reward_model.batching import Batch, Layout, groups_of, packed_batch, packed_length
+from reward_model.device_check import Compute, choose_compute
 from reward_model.encoding import Encoder
 from reward_model.errors import UserError
 from reward_model.lean_layers import lean_layers
 from reward_model.lora import lora_adapters
-from reward_model.model import reward_head, rewards, use_packed_batches
+from reward_model.model import reward_head, rewards, share_prefixes
 from reward_model.params import TrainParams
 from reward_model.vocabulary import vocabulary_of
 
@@ -68,13 +68,12 @@ class PairCollator:
     """Make a batch of rows that have chosen_ids, rejected_ids and margin."""
 
     pad_token_id: int
-    packed: bool
+    layout: Layout
     new_ids: torch.Tensor  # the model's id of every token
 
     def __call__(self, pairs: Sequence[PairRow]) -> Batch:
-        """A packed or padded batch, with the margins (pairs,) added."""
-        layout = packed_batch if self.packed else padded_batch
-        batch = layout([[pair["chosen_ids"], pair["rejected_ids"]] for pair in pairs], self.pad_token_id)
+        """A batch in the layout, with the margins (pairs,) added."""
+        batch = self.layout(groups_of(pairs), self.pad_token_id)
         batch["input_ids"] = self.new_ids[batch["input_ids"]]
         return batch | {"margin": torch.tensor([float(pair["margin"]) for pair in pairs])}
 
@@ -260,25 +259,24 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
     Raises:
         UserError: `params.device` is not on this machine, or the model lacks `params.lora.target_modules`.
     """
-    device = choose_device(params.device)
-    dtype = choose_dtype(params.precision, device)
-    groups = [[pair["chosen_ids"], pair["rejected_ids"]] for pair in pairs]
-    packed = use_packed_batches(model)
+    groups = groups_of(pairs)
+    pad_token_id = encoder.contract.pad_token_id
+    compute = choose_compute(model, groups, pad_token_id, params.device, params.precision)
+    layout = share_prefixes(model, compute.device)
     # An instance attribute, so that what wraps the model (autocast, DDP) calls it as it would the class's own.
     model.forward = partial(rewards, model)
     with ExitStack() as stack:
         stack.enter_context(lora_adapters(model, params.lora))
-        pad_token_id = encoder.contract.pad_token_id
         new_ids = stack.enter_context(vocabulary_of(groups, model, pad_token_id, params.weight_decay))
-        config = reward_config(params, device, dtype, stack.enter_context(tempfile.TemporaryDirectory()), len(pairs))
+        config = reward_config(params, compute, stack.enter_context(tempfile.TemporaryDirectory()), len(pairs))
         trainer = PairTrainer(
             model=model,
             args=config,
             processing_class=load_transformers_tokenizer(encoder.folder),
-            data_collator=PairCollator(pad_token_id, packed, new_ids),
+            data_collator=PairCollator(pad_token_id, layout, new_ids),
             train_dataset=Dataset.from_list([{key: pair[key] for key in COLUMNS} for pair in pairs]),
             params=params,
-            sampler=effective_batch_sampler([packed_length(group) for group in groups], config, packed),
+            sampler=effective_batch_sampler([packed_length(group) for group in groups], config, layout),
         )
         trainer.remove_callback(PrinterCallback)
         progress = ProgressBar(trainer, round(len(pairs) * params.num_train_epochs))
@@ -291,9 +289,10 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
         "pairs": trainer.totals.pairs,
         "steps": trainer.state.global_step,
         "effective_batch": effective_batch_of(config),
-        "device": device.type,
-        "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
-        "packed": packed,
+        "device": compute.device.type,
+        "precision": "bf16" if compute.dtype == torch.bfloat16 else "fp32",
+        "device_findings": list(compute.findings),
+        "layout": layout.__name__.removesuffix("_batch"),
         "ties": trainer.totals.ties,
         **trainer.totals.means(),
     }
@@ -303,15 +302,13 @@ def train(model: PreTrainedModel, encoder: Encoder, pairs: list[dict[str, Any]],
 COLUMNS = ("chosen_ids", "rejected_ids", "margin")
 
 
-def reward_config(
-    params: TrainParams, device: torch.device, dtype: torch.dtype, scratch: str, pairs: int
-) -> RewardConfig:
+def reward_config(params: TrainParams, compute: Compute, scratch: str, pairs: int) -> RewardConfig:
     """params.yaml's train section as TRL has it."""
     steps = pairs * params.num_train_epochs / (params.per_device_train_batch_size * params.gradient_accumulation_steps)
     config = RewardConfig(
         output_dir=scratch,
-        use_cpu=device.type == "cpu",
-        bf16=dtype == torch.bfloat16,
+        use_cpu=compute.device.type == "cpu",
+        bf16=compute.dtype == torch.bfloat16,
         learning_rate=params.learning_rate,
         num_train_epochs=params.num_train_epochs,
         per_device_train_batch_size=params.per_device_train_batch_size,
@@ -329,7 +326,7 @@ def reward_config(
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        dataloader_pin_memory=device.type == "cuda",
+        dataloader_pin_memory=compute.device.type == "cuda",
         remove_unused_columns=False,
     )
     # With several GPUs in one process the trainer would split batches that cannot be split; `launch` uses them.
@@ -338,9 +335,9 @@ def reward_config(
     return config
 
 
-def effective_batch_sampler(lengths: Sequence[int], config: RewardConfig, packed: bool) -> EffectiveBatchSampler:
+def effective_batch_sampler(lengths: Sequence[int], config: RewardConfig, layout: Layout) -> EffectiveBatchSampler:
     """The order in which pairs of these lengths are trained on."""
-    if packed:
+    if layout is packed_batch:
         arrange = partial(balanced, lengths=lengths, batch_size=config.per_device_train_batch_size)
     else:
         arrange = partial(sorted, key=lambda number: lengths[number])  # for less padding

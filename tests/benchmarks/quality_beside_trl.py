@@ -24,6 +24,7 @@ import reward_model.environment  # noqa: F401
 # isort: split
 from train_throughput import TOKENIZER, TRAIN
 
+from reward_model.batching import groups_of
 from reward_model.devices import choose_device, choose_dtype
 from reward_model.encoding import Encoder
 from reward_model.metrics import ScoredPair, evaluate_pairs
@@ -68,12 +69,13 @@ def train_and_evaluate(side: str, seed: int) -> dict[str, Any]:
     figures = {}
     for name, file in SETS.items():
         rows = read_parquet(TOKENS / f"{file}.parquet")
-        groups = [[row["chosen_ids"], row["rejected_ids"]] for row in rows]
+        groups = groups_of(rows)
         rewards = dict(score_groups(model, groups, pad_token_id, params.evaluate.batch_size))
-        pairs = [
-            ScoredPair(row["prompt_id"], *rewards[number], row["chosen_characters"], row["rejected_characters"])
-            for number, row in enumerate(rows)
-        ]
+        pairs = []
+        for number, row in enumerate(rows):
+            chosen, rejected = rewards[number]
+            lengths = (row["chosen_characters"], row["rejected_characters"])
+            pairs.append(ScoredPair(row["prompt_id"], chosen, rejected, *lengths))
         of_set = evaluate_pairs(pairs, bootstrap_samples=100, seed=0)
         figures[name] = {key: of_set[key] for key in ("n", "accuracy", "loss")}
     return figures
