@@ -6,11 +6,14 @@ INSTALLED := .venv/.installed
 # The stages call `python`. (make itself may look commands up in the old PATH, so they are named in full here.)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check
+.PHONY: repro plots test check
 
 repro: $(INSTALLED)
 	$(BIN)/dvc repro
-	$(BIN)/dvc metrics show metrics/eval.json
+	@$(BIN)/python stages/results.py
+
+plots: $(INSTALLED)
+	$(BIN)/python stages/plots.py
 
 test: $(INSTALLED) check
 	$(BIN)/python -m pytest tests/

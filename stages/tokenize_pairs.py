@@ -17,7 +17,7 @@ from reward_model.errors import UserError, run
 from reward_model.files import new_folder, read_jsonl, write_json
 from reward_model.pairs import Pair
 from reward_model.params import load_params
-from reward_model.tables import write_parquet
+from reward_model.tables import token_row, write_parquet
 
 SETS = ("train", "validation", "test", "mt_bench_human")
 
@@ -32,7 +32,7 @@ def main() -> None:
             encoded, refused = encode_pairs(encoder, pairs)
             if not encoded:
                 raise UserError(f"the base's chat template refuses every {name} pair: {refused[0]}")
-            write_parquet(folder / f"{name}.parquet", [to_row(*item) for item in encoded])
+            write_parquet(folder / f"{name}.parquet", [token_row(*item) for item in encoded])
             counts[name] = {**describe([item[1] for item in encoded]), "refused_by_template": len(refused)}
             print(summary(name, counts[name]))
     write_json(Path("metrics/tokens.json"), counts)
@@ -47,20 +47,6 @@ def encode_pairs(encoder: Encoder, pairs: list[Pair]) -> tuple[list[tuple[Pair, 
         except TemplateRefuses as reason:
             refused.append(str(reason))
     return encoded, refused
-
-
-def to_row(pair: Pair, encoded: EncodedResponses) -> dict[str, Any]:
-    """A row of data/tokens. `margin` is 0 where the pair has none; the character counts are for `longer_wins`."""
-    return {
-        "id": pair.id,
-        "source": pair.source,
-        "prompt_id": pair.prompt_id,
-        "chosen_ids": encoded.ids[0],
-        "rejected_ids": encoded.ids[1],
-        "margin": pair.margin or 0.0,
-        "chosen_characters": len(pair.chosen),
-        "rejected_characters": len(pair.rejected),
-    }
 
 
 def describe(encoded: list[EncodedResponses]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import yaml
 import reward_model.environment  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
+STAGES = ("prepare", "tokenize_pairs", "train", "benchmarks", "baselines", "evaluate", "export")  # all but fetch
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -137,6 +138,7 @@ def build_project(folder: Path, tiny_base: Path) -> Project:
     shutil.copy(ROOT / "params.yaml", folder)
     (folder / "data/own").mkdir(parents=True)
     (folder / "data/raw").mkdir()
+    (folder / "data/external").mkdir()
     write_rows(folder / "data/own/pairs.jsonl", make_pairs(60))
     write_rows(folder / "data/raw/mt_bench_human.jsonl", [mt_bench_row(number) for number in range(6)])
     for name in ("base", "own"):
@@ -156,7 +158,7 @@ def project(tmp_path: Path, tiny_base: Path) -> Project:
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
     """A project whose stages have all run once. Not to be changed by a test."""
     project = build_project(tmp_path_factory.mktemp("trained") / "project", tiny_base)
-    for name in ("prepare", "tokenize_pairs", "train", "evaluate", "export"):
+    for name in STAGES:
         project.stage(name)
     return project
 

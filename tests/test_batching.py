@@ -8,7 +8,17 @@ from transformers import MistralConfig, MistralForSequenceClassification, PreTra
 
 from reward_model.attention import MatrixAttention
 from reward_model.base_tokenizer import contract_encoder
-from reward_model.batching import Batch, Layout, _mask, masked_batch, packed_batch, packed_length, padded_batch
+from reward_model.batching import (
+    Batch,
+    Layout,
+    _mask,
+    distinct_groups,
+    groups_of,
+    masked_batch,
+    packed_batch,
+    packed_length,
+    padded_batch,
+)
 from reward_model.encoding import Group
 from reward_model.model import (
     build_reward_model,
@@ -209,3 +219,25 @@ def test_bfloat16_gradients_are_as_close_to_float32_as_those_of_torchs_attention
 
 def distance(found: dict[str, torch.Tensor], exact: dict[str, torch.Tensor]) -> float:
     return sum(float((found[name] - gradient).norm()) ** 2 for name, gradient in exact.items()) ** 0.5
+
+
+def test_rewards_of_distinct_groups_are_those_of_the_pairs(model: PreTrainedModel) -> None:
+    """One response in two pairs of a prompt, more responses than one group takes, a prompt alone."""
+    prompts = {"a": [5, 6, 7], "b": [5, 9]}
+    rows = [
+        {"prompt_id": name, "chosen_ids": [*prompts[name], *chosen, 2], "rejected_ids": [*prompts[name], *rejected, 2]}
+        for name, chosen, rejected in [
+            ("a", [10], [11, 12]),
+            ("a", [11, 12], [13]),
+            *(("a", [10], [20 + number]) for number in range(9)),
+            ("b", [10], [11]),
+        ]
+    ]
+    groups, places = distinct_groups(rows)
+    assert sum(map(len, groups)) == 3 + 9 + 2
+    assert max(map(len, groups)) == 8
+    share_prefixes(model, CPU)
+    together = dict(score_groups(model, groups, 0, batch_size=2))
+    alone = dict(score_groups(model, groups_of(rows), 0, batch_size=1))
+    for number, of_pair in enumerate(places):
+        assert [together[group][place] for group, place in of_pair] == pytest.approx(alone[number], abs=1e-5)

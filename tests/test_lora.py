@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from conftest import ROOT, Project
+from conftest import ROOT, STAGES, Project
 from reward_model.batching import padded_batch
 from reward_model.errors import UserError
 from reward_model.lora import lora_adapters
@@ -93,7 +93,7 @@ def test_target_modules_that_the_base_lacks_are_one_clear_error(tiny_base: Path)
 
 def test_the_stage_saves_a_plain_model_that_the_export_loads(project: Project) -> None:
     project.set_params({"train.lora.enabled": True, "train.lora.r": 4, "export.onnx": "none"})
-    for stage in ("prepare", "tokenize_pairs", "train", "evaluate", "export"):
+    for stage in STAGES:
         project.stage(stage)
     assert not list((project.folder / "models/reward").glob("adapter*"))
     assert project.read("metrics/export.json")["safetensors"]["max_abs_diff"] < 1e-4

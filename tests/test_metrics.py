@@ -1,43 +1,172 @@
+"""The figures over pairs: constructed models must get the right verdicts, and the formulas those of scikit-learn."""
+
 import math
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import accuracy_score, brier_score_loss
+from sklearn.metrics import log_loss as sklearn_log_loss
 
-from reward_model.metrics import ScoredPair, clustered_interval, evaluate_pairs, margin_histograms
+from reward_model.metrics import (
+    brier_score,
+    calibration_figures,
+    clustered_interval,
+    evaluate_pairs,
+    expected_calibration_error,
+    log_loss,
+    reliability,
+    wins,
+)
+
+RNG = np.random.default_rng(0)
 
 
-def scored(margin: float, prompt: str = "p", chosen: int = 10, rejected: int = 5) -> ScoredPair:
-    return ScoredPair(prompt, margin, 0.0, chosen, rejected)
+def table(margins: Any, **columns: Any) -> pd.DataFrame:
+    """Pairs with these margins; chosen is 10 characters long, rejected 5, each with a prompt of its own by default."""
+    count = len(margins)
+    defaults = {
+        "prompt_id": [str(number) for number in range(count)],
+        "source": "a",
+        "chosen_reward": np.asarray(margins, dtype=float),
+        "rejected_reward": 0.0,
+        "chosen_characters": 10,
+        "rejected_characters": 5,
+        "tfidf": 0.0,
+        "frozen_features": 0.0,
+        **{f"{side}_{trait}": False for side in ("chosen", "rejected") for trait in ("lists", "markdown", "refusals")},
+    }
+    return pd.DataFrame({**defaults, **columns}, index=range(count))
 
 
-def figures(pairs: list[ScoredPair]) -> dict[str, object]:
-    return evaluate_pairs(pairs, bootstrap_samples=500, seed=0)
+def figures(pairs: pd.DataFrame, temperature: float = 1.0) -> dict[str, Any]:
+    return evaluate_pairs(pairs, temperature, bootstrap_samples=500, seed=0)
+
+
+def random_lengths(count: int) -> dict[str, Any]:
+    return {
+        "chosen_characters": RNG.integers(10, 1000, count),
+        "rejected_characters": RNG.integers(10, 1000, count),
+        "tfidf": RNG.normal(size=count),
+        "frozen_features": RNG.normal(size=count),
+    }
 
 
 def test_the_figures_of_a_few_known_pairs() -> None:
-    pairs = [scored(1.0, "a"), scored(-1.0, "b", chosen=5, rejected=10), scored(0.0, "c", chosen=5, rejected=5)]
+    pairs = table([1.0, -1.0, 0.0], chosen_characters=[10, 5, 5], rejected_characters=[5, 10, 5])
     found = figures(pairs)
-    assert found["n"] == 3
+    assert (found["n"], found["ties"], found["prompts"]) == (3, 1, 3)
     assert found["accuracy"] == pytest.approx(0.5)
-    assert found["ties"] == 1
     assert found["margin_mean"] == pytest.approx(0)
     expected = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1)) + math.log(2)) / 3
     assert found["loss"] == pytest.approx(expected)
-    assert found["longer_wins"] == pytest.approx(0.5)
+    assert found["baselines"] == {"longer_wins": 0.5, "shorter_wins": 0.5, "tfidf": 0.5, "frozen_features": 0.5}
+    assert found["length_matched"] == {"n": 1, "accuracy": 0.5}
+    assert found["shorter_preferred"] == {"n": 1, "accuracy": 0.0}
+    assert found["rewards"]["chosen"] == {"mean": pytest.approx(0), "std": pytest.approx(math.sqrt(2 / 3))}
+    assert found["margin_quantiles"]["p50"] == 0
 
 
-def test_a_perfect_and_a_constant_model_get_their_verdicts() -> None:
-    perfect = figures([scored(5.0, str(n)) for n in range(50)])
-    assert perfect["accuracy"] == 1
-    assert perfect["accuracy_ci95"] == [1, 1]
-    constant = figures([scored(0.0, str(n)) for n in range(50)])
+def test_a_perfect_model_is_better_than_every_baseline() -> None:
+    found = figures(table(np.full(300, 5.0), **random_lengths(300)))
+    assert found["accuracy"] == 1
+    assert found["accuracy_ci95"] == [1, 1]
+    assert found["verdict"] == f"better than {found['best_baseline']}"
+    assert found["gain_ci95"][0] > 0.3
+
+
+def test_a_random_model_is_shown_to_be_nothing() -> None:
+    found = figures(table(RNG.normal(size=400), **random_lengths(400)))
+    assert found["verdict"].startswith("not shown to differ")
+    low, high = found["accuracy_ci95"]
+    assert low < 0.5 < high
+    assert abs(found["length_correlation"]) < 0.15
+
+
+def test_a_model_of_length_alone_gains_nothing_over_length() -> None:
+    lengths = random_lengths(400)
+    longer = lengths["chosen_characters"] - lengths["rejected_characters"]
+    swap = (longer < 0) & (RNG.random(400) < 0.5)  # so that the longer one is right more often than not
+    for column in ("chosen_characters", "rejected_characters"):
+        lengths[column] = lengths[column].copy()
+    chosen = np.where(swap, lengths["rejected_characters"], lengths["chosen_characters"])
+    rejected = np.where(swap, lengths["chosen_characters"], lengths["rejected_characters"])
+    lengths |= {"chosen_characters": chosen, "rejected_characters": rejected}
+    found = figures(table(0.01 * (chosen - rejected), **lengths))
+    assert found["best_baseline"] == "longer_wins"
+    assert found["gain_over_best_baseline"] == 0
+    assert found["gain_ci95"] == [0, 0]
+    assert found["verdict"] == "not shown to differ from longer_wins"
+    assert found["length_correlation"] == pytest.approx(1)
+    assert found["shorter_preferred"]["accuracy"] == 0
+
+
+def test_a_model_that_always_errs_is_worse() -> None:
+    assert figures(table(np.full(100, -1.0)))["verdict"] == "worse than longer_wins"
+
+
+def test_a_constant_model_ties_everywhere() -> None:
+    constant = figures(table(np.zeros(50)))
     assert constant["accuracy"] == 0.5
     assert constant["ties"] == 50
     assert constant["loss"] == pytest.approx(math.log(2))
+    assert constant["length_correlation"] is None
+
+
+def test_a_mis_scaled_model_has_its_accuracy_and_a_calibration_that_the_temperature_mends() -> None:
+    true_margins = RNG.normal(size=4000)
+    labels = RNG.random(4000) < 1 / (1 + np.exp(-true_margins))
+    margins = np.where(labels, true_margins, -true_margins)
+    assert wins(20 * margins).mean() == wins(margins).mean()
+    found = calibration_figures(20 * margins, temperature=20.0)
+    assert found["ece_before"] > 0.2 > 0.05 > found["ece_after"]
+    assert found["brier_before"] > found["brier_after"]
 
 
 def test_huge_margins_overflow_nothing() -> None:
-    assert figures([scored(-1e4), scored(1e4)])["loss"] == pytest.approx(5e3)
+    assert figures(table([-1e4, 1e4]))["loss"] == pytest.approx(5e3)
+
+
+def test_the_figures_are_those_of_scikit_learn() -> None:
+    """Which has labels: each pair is given in both orders."""
+    margins = RNG.normal(size=500)
+    probabilities = 1 / (1 + np.exp(-np.concatenate([margins, -margins])))
+    labels = np.repeat([1, 0], 500)
+    assert wins(margins).mean() == pytest.approx(accuracy_score(labels, probabilities > 0.5))
+    assert log_loss(margins) == pytest.approx(sklearn_log_loss(labels, probabilities))
+    assert brier_score(margins) == pytest.approx(brier_score_loss(labels, probabilities))
+    accuracy, confidence = calibration_curve(labels, probabilities, n_bins=20)
+    bins = reliability(margins)
+    assert bins["accuracy"].tolist() == pytest.approx(accuracy[-len(bins) :].tolist())
+    assert bins["confidence"].tolist() == pytest.approx(confidence[-len(bins) :].tolist())
+    assert int(bins["pairs"].to_numpy().sum()) == 500
+    assert len(bins) >= 8
+
+
+def test_the_calibration_error_of_known_bins() -> None:
+    """Four pairs at confidence 0.73, of which half are right: 0.23 off."""
+    margins = np.array([1.0, 1.0, -1.0, -1.0])
+    assert expected_calibration_error(margins) == pytest.approx(1 / (1 + math.exp(-1)) - 0.5)
+
+
+def test_traits_tell_what_labels_and_model_prefer() -> None:
+    lists = [True, True, False, False]
+    pairs = table([1.0, -1.0, -1.0, 1.0], chosen_lists=lists, rejected_lists=[False, False, True, False])
+    assert figures(pairs)["traits"]["lists"] == {
+        "n": 3,
+        "preferred_by_labels": pytest.approx(2 / 3),
+        "preferred_by_model": pytest.approx(2 / 3),
+        "accuracy": pytest.approx(1 / 3),
+    }
+    assert figures(pairs)["traits"]["refusals"]["n"] == 0
+
+
+def test_sources_are_told_apart_where_there_are_several() -> None:
+    found = figures(table([1.0, 1.0, -1.0], source=["a", "a", "b"]))["by_source"]
+    assert {name: (own["n"], own["accuracy"]) for name, own in found.items()} == {"a": (2, 1.0), "b": (1, 0.0)}
+    assert figures(table([1.0]))["by_source"] == {}
 
 
 def test_the_interval_covers_the_truth_in_about_95_percent_of_simulations() -> None:
@@ -52,9 +181,16 @@ def test_the_interval_covers_the_truth_in_about_95_percent_of_simulations() -> N
     assert 0.90 <= covered / 200 <= 0.99
 
 
-def test_the_histograms_count_every_pair_once_in_bins_alike_on_both_sides_of_zero() -> None:
-    rows = margin_histograms({"a": [scored(m) for m in (-2.0, -0.1, 0.1, 3.0)], "b": [scored(0.5)]})
-    for name in ("a", "b"):
-        assert sum(row[name] for row in rows) == pytest.approx(1)
-    assert rows[0]["margin"] == pytest.approx(-rows[-1]["margin"])
-    assert sum(row["a"] for row in rows if row["margin"] > 0) == pytest.approx(0.5)
+def test_the_paired_interval_of_the_gain_covers_the_truth_too() -> None:
+    """Model and baseline err on the same hard pairs; the true gain is 0.1."""
+    rng = np.random.default_rng(1)
+    covered, widths = 0, []
+    for trial in range(200):
+        ease = rng.uniform(0.2, 0.9, size=300)
+        luck = rng.random(300)
+        gains = (luck < ease + 0.1).astype(float) - (luck < ease)
+        low, high = clustered_interval(gains, [str(n) for n in range(300)], 300, trial)
+        covered += low <= 0.1 <= high
+        widths.append(high - low)
+    assert 0.90 <= covered / 200 <= 0.99
+    assert np.mean(widths) < 0.08, "an unpaired interval is twice as wide"

@@ -6,14 +6,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from conftest import Project
+from conftest import STAGES, Project
 from reward_model.batching import padded_batch
 from reward_model.encoding import Encoder
 from reward_model.files import read_json, read_jsonl, sha256_of, sha256_of_folder
 from reward_model.model import load_reward_model, rewards
 from reward_model.tables import read_parquet
-
-STAGES = ("prepare", "tokenize_pairs", "train", "evaluate", "export")
 
 
 def test_tokens_are_those_of_the_contract_and_cuts_are_counted(trained: Project) -> None:
@@ -42,9 +40,28 @@ def test_the_metrics_have_the_promised_keys(trained: Project) -> None:
     figures = trained.read("metrics/eval.json")
     assert set(figures) == {"heldout", "mt_bench_human"}
     for of_set in figures.values():
-        assert set(of_set) == {"n", "accuracy", "accuracy_ci95", "ties", "loss", "margin_mean", "longer_wins"}
-        low, high = of_set["accuracy_ci95"]
-        assert low <= of_set["accuracy"] <= high
+        assert set(of_set) >= {
+            "n",
+            "accuracy",
+            "ties",
+            "loss",
+            "margin_mean",
+            "length_correlation",
+            "rewards",
+            "traits",
+        }
+        assert set(of_set["baselines"]) == {"longer_wins", "shorter_wins", "tfidf", "frozen_features"}
+        assert set(of_set["length_matched"]) == set(of_set["shorter_preferred"]) == {"n", "accuracy"}
+        assert set(of_set["calibration"]) == {
+            "temperature",
+            "ece_before",
+            "ece_after",
+            "brier_before",
+            "brier_after",
+        }
+        for value, interval in (("accuracy", "accuracy_ci95"), ("gain_over_best_baseline", "gain_ci95")):
+            low, high = of_set[interval]
+            assert low <= of_set[value] <= high
     assert figures["heldout"]["n"] == trained.read("metrics/data.json")["splits"]["test"]["pairs"]
     curve = trained.read("metrics/training_curve.json")
     assert curve[-1]["step"] == trained.read("metrics/train.json")["steps"]

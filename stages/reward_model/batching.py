@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -12,6 +12,9 @@ from reward_model.encoding import Group, shared_prefix_length
 Batch = dict[str, torch.Tensor]
 Layout = Callable[[Sequence[Group], int], Batch]  # of groups, and the id of the pad token
 
+Place = tuple[int, int]
+
+MOST_TOGETHER = 8
 ROUND = 64  # masked rows are as long as the next multiple of it
 
 
@@ -125,6 +128,34 @@ def padded_batch(groups: Sequence[Group], pad_token_id: int) -> Batch:
 def groups_of(rows: Iterable[Mapping[str, Any]]) -> list[Group]:
     """The two sequences of each row of data/tokens."""
     return [[row["chosen_ids"], row["rejected_ids"]] for row in rows]
+
+
+def distinct_groups(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Group], list[tuple[Place, Place]]]:
+    """The sequences of rows of data/tokens, each once, those of a prompt together: prompts are computed once.
+
+    Returns:
+        Groups of up to `MOST_TOGETHER` sequences; and for each row the places of its chosen and its rejected sequence,
+        a place being the numbers of the group and of the sequence in it.
+    """
+    groups: list[list[Sequence[int]]] = []
+    open_group: dict[str, int] = {}
+    places: dict[tuple[str, tuple[int, ...]], Place] = {}
+
+    def place_of(prompt_id: str, ids: Sequence[int]) -> Place:
+        key = prompt_id, tuple(ids)
+        if key not in places:
+            number = open_group.get(prompt_id)
+            if number is None or len(groups[number]) == MOST_TOGETHER:
+                number = open_group[prompt_id] = len(groups)
+                groups.append([])
+            places[key] = number, len(groups[number])
+            groups[number].append(ids)
+        return places[key]
+
+    of_rows = [
+        (place_of(row["prompt_id"], row["chosen_ids"]), place_of(row["prompt_id"], row["rejected_ids"])) for row in rows
+    ]
+    return cast(list[Group], groups), of_rows
 
 
 def packed_length(group: Group) -> int:

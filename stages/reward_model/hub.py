@@ -1,5 +1,6 @@
-"""Uploading to the Hugging Face hub."""
+"""The Hugging Face hub: models go up, data sets come down."""
 
+import tempfile
 from pathlib import Path
 
 from reward_model.errors import UserError
@@ -31,3 +32,20 @@ def push_to_hub(folder: Path, name: str, *, private: bool) -> str:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"cannot push to {name}: {reason}; a token to write is needed (`hf auth login`)") from None
     return commit.commit_url
+
+
+def download_dataset(name: str, split: str, revision: str, target: Path) -> None:
+    """Write one split of a data set of the hub to `target`, as Parquet.
+
+    Raises:
+        UserError: there is no such data set, split or revision, or the hub cannot be reached.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        with tempfile.TemporaryDirectory() as cache:
+            load_dataset(name, split=split, revision=revision, cache_dir=cache).to_parquet(target)
+    except (DatasetNotFoundError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"cannot fetch hub:{name} at {revision}: {reason}") from None

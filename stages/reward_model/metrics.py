@@ -1,65 +1,215 @@
-"""Figures over held-out pairs: accuracy with its uncertainty, log loss, and the length baseline beside them."""
+"""Figures over scored pairs: how often a model is right, how sure that is, and what simpler rules would reach.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+Pairs come as a table (pandas), a row each, with the columns
+
+    prompt_id                                 pairs of one prompt are not independent
+    source                                    where a pair comes from
+    chosen_reward, rejected_reward            the model's
+    chosen_characters, rejected_characters    lengths of the responses
+    chosen_lists, rejected_lists, ...         by trait of `style.TRAITS`, whether the response has it
+    tfidf, frozen_features                    margins that baselines give (`baselines`)
+
+In each figure a tie counts half.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from reward_model.style import TRAITS
 
 FloatArray = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class ScoredPair:
-    """A pair's two rewards with what the figures need of its texts."""
-
-    prompt_id: str
-    chosen_reward: float
-    rejected_reward: float
-    chosen_characters: int
-    rejected_characters: int
-
-    @property
-    def margin(self) -> float:
-        """Reward of chosen minus reward of rejected."""
-        return self.chosen_reward - self.rejected_reward
+FITTED_BASELINES = ("tfidf", "frozen_features")
+ABOUT_EQUAL = 0.1  # lengths that differ by less than this share of the longer one
+BINS = 10  # of confidence, from 1/2 to 1
+QUANTILES = (5, 25, 50, 75, 95)
+BLOCK = 64  # bootstrap samples drawn at a time
 
 
-def evaluate_pairs(pairs: Sequence[ScoredPair], *, bootstrap_samples: int, seed: int) -> dict[str, object]:
-    """The figures for one set of pairs.
+def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples: int, seed: int) -> dict[str, Any]:
+    """All figures for one set of pairs.
+
+    Args:
+        pairs: the table of the module's docstring.
+        temperature: fitted on validation pairs.
+        bootstrap_samples: resamplings of prompts behind each interval.
+        seed: of the resampling.
 
     Returns:
-        n; accuracy, in which a tie counts half; accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats;
-        margin_mean; longer_wins, the accuracy of preferring the longer response in characters.
+        n; accuracy and accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats; margins and rewards;
+        baselines, the accuracy of each; gain_over_best_baseline with gain_ci95 (paired) and a verdict in words;
+        length and traits, which tell what the model leans on; calibration; by_source.
     """
     margins = margins_of(pairs)
     correct = wins(margins)
-    lengths = np.array([pair.chosen_characters - pair.rejected_characters for pair in pairs], dtype=float)
-    interval = clustered_interval(correct, [pair.prompt_id for pair in pairs], bootstrap_samples, seed)
+    prompts = pairs["prompt_id"].tolist()
+    baselines = baseline_margins(pairs)
+    accuracies = {name: float(wins(values).mean()) for name, values in baselines.items()}
+    best = max(accuracies, key=accuracies.__getitem__)
+    gains = correct - wins(baselines[best])
+    gain_interval = clustered_interval(gains, prompts, bootstrap_samples, seed)
     return {
         "n": len(pairs),
+        "prompts": len(set(prompts)),
         "accuracy": float(correct.mean()),
-        "accuracy_ci95": list(interval),
+        "accuracy_ci95": list(clustered_interval(correct, prompts, bootstrap_samples, seed)),
         "ties": int((margins == 0).sum()),
-        "loss": float(np.logaddexp(0, -margins).mean()),
+        "loss": float(log_loss(margins)),
         "margin_mean": float(margins.mean()),
-        "longer_wins": float(wins(lengths).mean()),
+        "margin_std": float(margins.std()),
+        "margin_quantiles": {f"p{q:02d}": float(np.percentile(margins, q)) for q in QUANTILES},
+        "rewards": {
+            side: {"mean": float(values.mean()), "std": float(values.std())}
+            for side in ("chosen", "rejected")
+            for values in [numbers(pairs, f"{side}_reward")]
+        },
+        "baselines": accuracies,
+        "best_baseline": best,
+        "gain_over_best_baseline": float(gains.mean()),
+        "gain_ci95": list(gain_interval),
+        "verdict": verdict(best, gain_interval),
+        "length_matched": group_figures(correct[about_equal_lengths(pairs)]),
+        "shorter_preferred": group_figures(correct[length_differences(pairs) < 0]),
+        "length_correlation": length_correlation(pairs),
+        "traits": {trait: trait_figures(pairs, trait) for trait in TRAITS},
+        "calibration": calibration_figures(margins, temperature),
+        "by_source": by_source(pairs, bootstrap_samples, seed),
     }
 
 
-def rewards_of(pairs: Sequence[ScoredPair]) -> tuple[FloatArray, FloatArray]:
-    """The rewards of chosen and of rejected, each of shape (pairs,)."""
-    return np.array([pair.chosen_reward for pair in pairs]), np.array([pair.rejected_reward for pair in pairs])
-
-
-def margins_of(pairs: Sequence[ScoredPair]) -> FloatArray:
+def margins_of(pairs: pd.DataFrame) -> FloatArray:
     """Reward of chosen minus reward of rejected, shape (pairs,)."""
-    return np.array([pair.margin for pair in pairs])
+    return numbers(pairs, "chosen_reward") - numbers(pairs, "rejected_reward")
+
+
+def numbers(pairs: pd.DataFrame, column: str) -> FloatArray:
+    """A column as float64, shape (pairs,)."""
+    return np.asarray(pairs[column], dtype=float)
 
 
 def wins(differences: FloatArray) -> FloatArray:
     """1 where chosen is ahead, 0 where rejected is, one half for a tie."""
     return (differences > 0) + 0.5 * (differences == 0)
+
+
+def log_loss(margins: FloatArray) -> float:
+    """The mean of -log sigmoid(margin), in nats."""
+    return float(np.logaddexp(0, -margins).mean())
+
+
+def length_differences(pairs: pd.DataFrame) -> FloatArray:
+    """By how many characters chosen is longer, shape (pairs,)."""
+    return numbers(pairs, "chosen_characters") - numbers(pairs, "rejected_characters")
+
+
+def baseline_margins(pairs: pd.DataFrame) -> dict[str, FloatArray]:
+    """What each rule that knows nothing of the model says of the pairs; above zero: chosen."""
+    longer = length_differences(pairs)
+    fitted = {name: numbers(pairs, name) for name in FITTED_BASELINES}
+    return {"longer_wins": longer, "shorter_wins": -longer, **fitted}
+
+
+def verdict(baseline: str, gain_interval: tuple[float, float]) -> str:
+    """What the paired interval of the gain over the best baseline says."""
+    low, high = gain_interval
+    if low > 0:
+        return f"better than {baseline}"
+    return f"worse than {baseline}" if high < 0 else f"not shown to differ from {baseline}"
+
+
+def group_figures(correct: FloatArray) -> dict[str, Any]:
+    """Size and accuracy of some of the pairs; no accuracy for none."""
+    return {"n": len(correct), "accuracy": float(correct.mean()) if len(correct) else None}
+
+
+def about_equal_lengths(pairs: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which pairs' lengths differ by less than a tenth of the longer one."""
+    longest = np.maximum(numbers(pairs, "chosen_characters"), numbers(pairs, "rejected_characters"))
+    return np.abs(length_differences(pairs)) < ABOUT_EQUAL * longest
+
+
+def length_correlation(pairs: pd.DataFrame) -> float | None:
+    """Spearman's rank correlation of reward difference and length difference within pairs.
+
+    Each pair counts in both directions, so that only within-pair differences matter and the labels do not. None where
+    one of the two never differs.
+    """
+    from scipy.stats import spearmanr
+
+    margins, longer = margins_of(pairs), length_differences(pairs)
+    if not margins.any() or not longer.any():
+        return None
+    found: Any = spearmanr(np.concatenate([margins, -margins]), np.concatenate([longer, -longer]))
+    return float(found.statistic)
+
+
+def trait_figures(pairs: pd.DataFrame, trait: str) -> dict[str, Any]:
+    """Pairs of which one response alone has the trait: how often the labels and the model prefer that one."""
+    chosen, rejected = (numbers(pairs, f"{side}_{trait}") > 0 for side in ("chosen", "rejected"))
+    one_alone = chosen != rejected
+    if not one_alone.any():
+        return {"n": 0, "preferred_by_labels": None, "preferred_by_model": None, "accuracy": None}
+    margins, has_it = margins_of(pairs)[one_alone], chosen[one_alone]
+    return {
+        "n": int(one_alone.sum()),
+        "preferred_by_labels": float(has_it.mean()),
+        "preferred_by_model": float(wins(np.where(has_it, margins, -margins)).mean()),
+        "accuracy": float(wins(margins).mean()),
+    }
+
+
+def calibration_figures(margins: FloatArray, temperature: float) -> dict[str, float]:
+    """How well sigmoid(margin), and sigmoid(margin / temperature), tell how often the model is right."""
+    return {
+        "temperature": temperature,
+        "ece_before": expected_calibration_error(margins),
+        "ece_after": expected_calibration_error(margins / temperature),
+        "brier_before": brier_score(margins),
+        "brier_after": brier_score(margins / temperature),
+    }
+
+
+def brier_score(margins: FloatArray) -> float:
+    """The mean squared distance of sigmoid(margin) from 1 (Brier 1950)."""
+    return float(np.square(1 - _sigmoid(margins)).mean())
+
+
+def expected_calibration_error(margins: FloatArray) -> float:
+    """Mean distance of accuracy from confidence over ten bins of confidence, by their size (Naeini et al. 2015)."""
+    bins = reliability(margins)
+    distances = np.abs(numbers(bins, "accuracy") - numbers(bins, "confidence"))
+    return float(np.average(distances, weights=numbers(bins, "pairs")))
+
+
+def reliability(margins: FloatArray) -> pd.DataFrame:
+    """Bins of confidence, sigmoid(|margin|), from 1/2 to 1: mean confidence and accuracy, and pairs, of each.
+
+    The index is the bin's number; bins without pairs are left out.
+    """
+    confidence = _sigmoid(np.abs(margins))
+    number = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    table = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": wins(margins)})
+    return table.groupby("bin").agg(
+        confidence=("confidence", "mean"), accuracy=("accuracy", "mean"), pairs=("accuracy", "size")
+    )
+
+
+def by_source(pairs: pd.DataFrame, bootstrap_samples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Accuracy of each source with its interval; nothing where all pairs have one source."""
+    groups = {str(name): own for name, own in pairs.groupby("source")}
+    if len(groups) < 2:
+        return {}
+    figures = {}
+    for name, own in groups.items():
+        correct = wins(margins_of(own))
+        interval = clustered_interval(correct, own["prompt_id"].tolist(), bootstrap_samples, seed)
+        figures[name] = {**group_figures(correct), "accuracy_ci95": list(interval)}
+    return figures
 
 
 def clustered_interval(values: FloatArray, clusters: Sequence[str], samples: int, seed: int) -> tuple[float, float]:
@@ -70,23 +220,21 @@ def clustered_interval(values: FloatArray, clusters: Sequence[str], samples: int
     _, numbers = np.unique(np.array(clusters), return_inverse=True)
     sums = np.bincount(numbers, weights=values)
     sizes = np.bincount(numbers)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(samples, len(sums)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    generator = np.random.default_rng(seed)
+    means = []
+    for start in range(0, samples, BLOCK):
+        drawn = generator.integers(len(sums), size=(min(BLOCK, samples - start), len(sums)))
+        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return float(low), float(high)
 
 
-def margin_histograms(sets: Mapping[str, Sequence[ScoredPair]], bins: int = 20) -> list[dict[str, float]]:
-    """Rows for a plot: the middle of each bin as `margin`, and by set's name the share of its pairs in the bin.
+def _sigmoid(values: FloatArray) -> FloatArray:
+    return 0.5 + 0.5 * np.tanh(values / 2)
 
-    The bins are the same for all sets, and on both sides of zero.
-    """
-    margins = {name: margins_of(pairs) for name, pairs in sets.items()}
-    reach = max(1e-6, *(float(np.abs(of_set).max()) for of_set in margins.values()))
-    edges = np.linspace(-reach, reach, bins + 1)
-    shares = {name: np.histogram(of_set, edges)[0] / len(of_set) for name, of_set in margins.items()}
-    middles = (edges[:-1] + edges[1:]) / 2
-    return [
-        {"margin": float(middle), **{name: float(share[number]) for name, share in shares.items()}}
-        for number, middle in enumerate(middles)
-    ]
+
+def percent(share: float | None, *, signed: bool = False) -> str:
+    """A share for people."""
+    if share is None or math.isnan(share):
+        return "–"
+    return f"{100 * share:{'+' if signed else ''}.1f}%"

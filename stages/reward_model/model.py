@@ -1,8 +1,9 @@
 """The reward model: a sequence classifier with one label. Built, loaded, saved and asked for rewards here."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -145,7 +146,6 @@ def layout_of(model: PreTrainedModel) -> Layout:
     return SHARED_PREFIX.get(str(model.config._attn_implementation), padded_batch)
 
 
-@torch.inference_mode()
 def score_groups(
     model: PreTrainedModel, groups: Sequence[Group], pad_token_id: int, batch_size: int
 ) -> Iterator[tuple[int, list[float]]]:
@@ -157,6 +157,24 @@ def score_groups(
         pad_token_id: the contract's.
         batch_size: groups computed at a time.
     """
+    return _by_group(partial(rewards, model), model, groups, pad_token_id, batch_size)
+
+
+def features_of_groups(
+    model: PreTrainedModel, groups: Sequence[Group], pad_token_id: int, batch_size: int
+) -> Iterator[tuple[int, list[list[float]]]]:
+    """As `score_groups`, with what the reward head would see of each sequence: the last hidden state, (size,)."""
+    return _by_group(lambda **batch: last_states(model, **batch).float(), model, groups, pad_token_id, batch_size)
+
+
+@torch.inference_mode()
+def _by_group(
+    compute: Callable[..., torch.Tensor],
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    pad_token_id: int,
+    batch_size: int,
+) -> Iterator[tuple[int, list[Any]]]:
     order = sorted(range(len(groups)), key=lambda number: -packed_length(groups[number]))
     for start in range(0, len(order), batch_size):
         numbers = order[start : start + batch_size]
@@ -164,9 +182,9 @@ def score_groups(
         if layout is masked_batch and packed_length(groups[numbers[0]]) > LONGEST_MASKED:
             layout = padded_batch
         batch = layout([groups[number] for number in numbers], pad_token_id)
-        flat = iter(rewards(model, **to_device(batch, model.device)).tolist())
+        of_sequences = iter(compute(**to_device(batch, model.device)).tolist())
         for number in numbers:
-            yield number, [next(flat) for _ in groups[number]]
+            yield number, [next(of_sequences) for _ in groups[number]]
 
 
 def prepare_for_scoring(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:

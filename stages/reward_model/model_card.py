@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from reward_model.evaluation_report import results_table, verdict_in_words
+from reward_model.metrics import percent
 from reward_model.params import Params
 
 CARD = """\
@@ -34,12 +36,13 @@ validation pairs; on them the model was not shown to beat a coin where the diffe
 
 ## How good it is
 
-Accuracy is how often the preferred response gets the higher reward. The last column is what always choosing the longer
-response would reach: the model has learned only as much as it is ahead of that.
+Accuracy is how often the preferred response gets the higher reward. Beside it stand rules that know nothing of this
+model: the model has learned something only where it is ahead of the best of them, and that is shown only where the last
+interval is above zero.
 
-| pairs | n | accuracy | 95% interval | log loss | longer wins |
-|---|---|---|---|---|---|
 {results}
+
+{doubts}
 
 `heldout` are pairs whose prompts were not trained on; `mt_bench_human` are MT-Bench pairs judged by experts
 (CC BY 4.0).
@@ -125,16 +128,17 @@ def card(params: Params, metadata: dict[str, Any], checks: dict[str, dict[str, f
         reward_mean=calibration["reward_mean"],
         reward_std=calibration["reward_std"],
         artefacts="\n".join(artefact_row(name, check) for name, check in checks.items()),
-        results="\n".join(result_row(name, figures) for name, figures in metadata["evaluation"].items()),
+        results=results_table(metadata["evaluation"]),
+        doubts="\n".join(doubt(name, figures) for name, figures in metadata["evaluation"].items()),
     )
 
 
-def result_row(name: str, figures: dict[str, Any]) -> str:
-    """A line of the evaluation table."""
-    low, high = figures["accuracy_ci95"]
+def doubt(name: str, figures: dict[str, Any]) -> str:
+    """What a set's figures say of the model, and of its liking for length."""
+    shorter = figures["shorter_preferred"]
     return (
-        f"| {name} | {figures['n']} | {figures['accuracy']:.1%} | {low:.1%} to {high:.1%} | {figures['loss']:.3f} "
-        f"| {figures['longer_wins']:.1%} |"
+        f"- `{name}`: {verdict_in_words(figures)}; right on {percent(shorter['accuracy'])} of the {shorter['n']} pairs "
+        "in which the shorter response is the preferred one."
     )
 
 

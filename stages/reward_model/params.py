@@ -160,6 +160,12 @@ class EvaluateParams:
 
     batch_size: Annotated[Int, Field(ge=1)] = Field(description="pairs scored at a time")
     bootstrap_samples: Annotated[Int, Field(ge=100)] = Field(description="resamplings behind a confidence interval")
+    sets_path: Text = Field(
+        description="file, or folder of files, with external sets: RewardBench, RM-Bench, best-of-n lists, pairs"
+    )
+    hub_sets: list[Annotated[str, Field(pattern=r"^[^\s:]+(:[^\s:]+)?$")]] = Field(
+        description="external sets of the Hugging Face hub, as NAME or NAME:SPLIT"
+    )
 
 
 @dataclass(frozen=True, config=_strict)

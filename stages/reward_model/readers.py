@@ -21,7 +21,9 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises:
         UserError: nothing is there, the ending is unknown, or a file is not what its ending says.
     """
-    files = _data_files(path)
+    files = data_files(path)
+    if not files:
+        raise UserError(f"{path} holds no data file: put a {_known_formats()} file there, or set data.path to one")
     for file in files:
         reader = READERS[_format_of(file)]
         try:
@@ -30,14 +32,16 @@ def read_rows(path: Path) -> Iterator[Row]:
             raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
 
 
-def _data_files(path: Path) -> list[Path]:
+def data_files(path: Path) -> list[Path]:
+    """The data files below a folder, in the order of their names, or the file itself.
+
+    Raises:
+        UserError: nothing is there, or the file's ending is unknown.
+    """
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and _format_of(p) in READERS)
-        if not files:
-            raise UserError(f"{path} holds no data file: put a {_known_formats()} file there, or set data.path to one")
-        return files
+        return sorted(p for p in path.rglob("*") if p.is_file() and _format_of(p) in READERS)
     if not path.exists():
-        raise UserError(f"{path} not found: set data.path to a {_known_formats()} file, or to a folder of them")
+        raise UserError(f"{path} not found: give a {_known_formats()} file, or a folder of them")
     if _format_of(path) not in READERS:
         raise UserError(f"{path}: unknown format; {_known_formats()} files are read, also with .gz added")
     return [path]

@@ -6,7 +6,23 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from reward_model.encoding import EncodedResponses
 from reward_model.files import missing_input, new_file
+from reward_model.pairs import Pair
+
+
+def token_row(pair: Pair, encoded: EncodedResponses) -> dict[str, Any]:
+    """A row of data/tokens. `margin` is 0 where the pair has none; the character counts are for evaluation."""
+    return {
+        "id": pair.id,
+        "source": pair.source,
+        "prompt_id": pair.prompt_id,
+        "chosen_ids": encoded.ids[0],
+        "rejected_ids": encoded.ids[1],
+        "margin": pair.margin or 0.0,
+        "chosen_characters": len(pair.chosen),
+        "rejected_characters": len(pair.rejected),
+    }
 
 
 def read_parquet(path: Path) -> list[dict[str, Any]]:

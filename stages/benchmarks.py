@@ -1,0 +1,111 @@
+"""Encode external evaluation sets: evaluate.sets_path, evaluate.hub_sets → data/benchmarks, metrics/benchmarks.json.
+
+    python stages/benchmarks.py
+
+A set that cannot be had, or that holds no pair, is skipped with a line, and with the reason in metrics/benchmarks.json.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reward_model.benchmarks import BenchmarkPair, take_in_benchmark
+from reward_model.chat_template import TemplateRefuses
+from reward_model.encoding import Encoder
+from reward_model.errors import UserError, run
+from reward_model.files import new_folder, write_json, write_jsonl
+from reward_model.hub import download_dataset
+from reward_model.params import EvaluateParams, load_params
+from reward_model.readers import data_files, read_rows
+from reward_model.tables import token_row, write_parquet
+
+TAKEN = ("train", "validation", "heldout", "mt_bench_human")
+
+
+def main() -> None:
+    params = load_params().evaluate
+    encoder = Encoder.load(Path("data/tokens/tokenizer"))
+    counts: dict[str, Any] = {"sets": {}, "skipped": {}}
+    with new_folder(Path("data/benchmarks")) as folder, tempfile.TemporaryDirectory() as downloads:
+        for name, source in sources(params, Path(downloads)):
+            try:
+                if name in TAKEN or name in counts["sets"]:
+                    raise UserError("another set has this name: rename the file")
+                path = source if isinstance(source, Path) else source.download()
+                counts["sets"][name] = encode_set(name, path, encoder, folder)
+                print(summary(name, counts["sets"][name]))
+            except UserError as error:
+                counts["skipped"][name] = str(error)
+                print(f"{name}: skipped: {error}")
+    if not counts["sets"] and not counts["skipped"]:
+        print(f"no external sets: none in {params.sets_path}, and evaluate.hub_sets is empty")
+    write_json(Path("metrics/benchmarks.json"), counts)
+
+
+class HubSet:
+    """A data set of the hub, as `NAME` or `NAME:SPLIT`."""
+
+    def __init__(self, text: str, folder: Path) -> None:
+        self.name, _, split = text.partition(":")
+        self.split = split or "train"
+        self.target = folder / f"{self.name.replace('/', '--')}.parquet"
+
+    def download(self) -> Path:
+        """Download it.
+
+        Raises:
+            UserError: it cannot be had.
+        """
+        try:
+            download_dataset(self.name, self.split, "main", self.target)
+        except UserError as error:
+            raise UserError(f"{error}; `dvc repro -f benchmarks` tries again") from None
+        return self.target
+
+
+def sources(params: EvaluateParams, downloads: Path) -> Iterator[tuple[str, Path | HubSet]]:
+    """The sets that are asked for, by name: a file each, or a data set of the hub."""
+    path = Path(params.sets_path)
+    for file in data_files(path):
+        yield file.name.split(".")[0], file
+    for text in params.hub_sets:
+        hub_set = HubSet(text, downloads)
+        yield hub_set.name.rpartition("/")[2], hub_set
+
+
+def encode_set(name: str, path: Path, encoder: Encoder, folder: Path) -> dict[str, Any]:
+    """Write the pairs of one set, as text and as token ids, and count them.
+
+    Raises:
+        UserError: the file cannot be read, or holds no pair.
+    """
+    row_format, pairs, intake = take_in_benchmark(read_rows(path), name)
+    kept: list[BenchmarkPair] = []
+    rows = []
+    for item in pairs:
+        try:
+            encoded = encoder.encode(item.pair.prompt, [item.pair.chosen, item.pair.rejected])
+        except TemplateRefuses:
+            intake.turn_away("refused_by_template", item.to_record())
+            continue
+        places = {"row": item.row, "chosen_index": item.chosen_index, "rejected_index": item.rejected_index}
+        rows.append({**token_row(item.pair, encoded), **places, "format": row_format})
+        kept.append(item)
+    counts = {**intake.counts(), "kept": len(kept), "format": row_format}
+    if not kept:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["turned_away"].items()) or "it is empty"
+        raise UserError(f"no pair in it: {reasons}")
+    write_jsonl(folder / f"{name}.jsonl", (item.to_record() for item in kept))
+    write_parquet(folder / f"{name}.parquet", rows)
+    return counts
+
+
+def summary(name: str, counts: dict[str, Any]) -> str:
+    """A set's counts for people."""
+    turned_away = ", ".join(f"{count} {reason}" for reason, count in counts["turned_away"].items()) or "none"
+    return f"{name}: {counts['kept']} pairs of {counts['rows']} rows ({counts['format']}); turned away: {turned_away}"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,119 @@
+"""What an evaluation says, for people: a summary, the results table, the worst pairs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reward_model.metrics import margins_of, percent
+from reward_model.pairs import Pair
+
+WORST = 20
+
+NAMES = {
+    "longer_wins": "the longer wins",
+    "shorter_wins": "the shorter wins",
+    "tfidf": "TF-IDF and length",
+    "frozen_features": "frozen features",
+}
+
+
+def set_report(name: str, figures: Mapping[str, Any]) -> str:
+    """A set's figures, with what speaks against them, a subject a line."""
+    matched, shorter, calibration = figures["length_matched"], figures["shorter_preferred"], figures["calibration"]
+    correlation = figures["length_correlation"]
+    best = figures["best_baseline"]
+    lines = [
+        f"{name}: {figures['n']} pairs, {figures['prompts']} prompts",
+        f"accuracy {_with_interval(figures['accuracy'], figures['accuracy_ci95'])}, {figures['ties']} ties, log loss "
+        f"{figures['loss']:.3f}",
+        "baselines: " + ", ".join(f"{NAMES[rule]} {percent(value)}" for rule, value in figures["baselines"].items()),
+        f"over {NAMES[best]}: {_with_interval(figures['gain_over_best_baseline'], figures['gain_ci95'], signed=True)}: "
+        f"{verdict_in_words(figures)}",
+        f"length: right on {_of(matched)} pairs of about equal length, on {_of(shorter)} in which the shorter is "
+        f"preferred; correlation of reward and length {'none' if correlation is None else f'{correlation:.2f}'}",
+        *_trait_lines(figures["traits"]),
+        f"calibration error {calibration['ece_before']:.3f}, at the fitted temperature {calibration['ece_after']:.3f}; "
+        f"Brier score {calibration['brier_before']:.3f}, {calibration['brier_after']:.3f}",
+        *_benchmark_lines(figures),
+    ]
+    return "\n  ".join(lines)
+
+
+def verdict_in_words(figures: Mapping[str, Any]) -> str:
+    """Whether the model is shown to be better than the best baseline."""
+    rule = figures["best_baseline"]
+    return str(figures["verdict"]).replace(rule, f"“{NAMES[rule]}”")
+
+
+def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table in Markdown, a row a set."""
+    head = ["pairs", "n", "accuracy", "95% interval", "log loss", *NAMES.values(), "gain over the best", "95% interval"]
+    rows = [head, ["---"] * len(head)]
+    for name, own in figures.items():
+        low, high = own["accuracy_ci95"]
+        gain_low, gain_high = own["gain_ci95"]
+        rows.append(
+            [
+                name,
+                str(own["n"]),
+                percent(own["accuracy"]),
+                f"{percent(low)} to {percent(high)}",
+                f"{own['loss']:.3f}",
+                *(percent(own["baselines"][rule]) for rule in NAMES),
+                percent(own["gain_over_best_baseline"], signed=True),
+                f"{percent(gain_low, signed=True)} to {percent(gain_high, signed=True)}",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def worst_pairs_report(name: str, scored: pd.DataFrame, pairs: Sequence[Pair]) -> str:
+    """The pairs that the model judges most wrongly, in Markdown: look for wrong labels and for what it falls for."""
+    margins = margins_of(scored)
+    worst = [int(number) for number in np.argsort(margins, kind="stable")[:WORST] if margins[number] < 0]
+    parts = [f"# {name}: the {len(worst)} pairs judged most wrongly\n"]
+    for place, number in enumerate(worst, 1):
+        pair, row = pairs[number], scored.iloc[number]
+        parts.append(f"## {place}. margin {margins[number]:.2f} ({pair.source}, {pair.id})\n")
+        parts += [f"**{turn['role']}**\n\n{_quoted(turn['content'])}\n" for turn in pair.prompt]
+        parts.append(f"**chosen** (reward {row['chosen_reward']:.2f})\n\n{_quoted(pair.chosen)}\n")
+        parts.append(f"**rejected** (reward {row['rejected_reward']:.2f})\n\n{_quoted(pair.rejected)}\n")
+    return "\n".join(parts)
+
+
+def _with_interval(value: float, interval: Sequence[float], *, signed: bool = False) -> str:
+    low, high = (percent(bound, signed=signed) for bound in interval)
+    return f"{percent(value, signed=signed)} (95% interval {low} to {high})"
+
+
+def _of(group: Mapping[str, Any]) -> str:
+    return f"{percent(group['accuracy'])} of {group['n']}" if group["n"] else "none of 0"
+
+
+def _trait_lines(traits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    told = [
+        f"{trait} {percent(own['preferred_by_model'])} (labels {percent(own['preferred_by_labels'])}, {own['n']} pairs)"
+        for trait, own in traits.items()
+        if own["n"]
+    ]
+    return [f"where one response alone has them, the model prefers {', '.join(told)}"] if told else []
+
+
+def _benchmark_lines(figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if "reward_bench" in figures:
+        sections = figures["reward_bench"]
+        lines.append("RewardBench: " + ", ".join(f"{name} {percent(value)}" for name, value in sections.items()))
+    if "rm_bench" in figures:
+        levels = {key: figures["rm_bench"][key] for key in ("easy", "normal", "hard", "average")}
+        lines.append("RM-Bench: " + ", ".join(f"{key} {percent(value)}" for key, value in levels.items()))
+    if "best_of_n" in figures:
+        best = figures["best_of_n"]
+        lines.append(f"best of n: {percent(best['accuracy'])} of {best['n']} (by chance {percent(best['by_chance'])})")
+    return lines
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"> {line}" for line in text.splitlines())

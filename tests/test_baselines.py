@@ -1,0 +1,85 @@
+"""The rules that a reward model must beat learn what they can see, and nothing else."""
+
+import numpy as np
+import pytest
+
+from reward_model.baselines import FeatureBaseline, TextBaseline
+from reward_model.pairs import Message, Pair
+from reward_model.style import traits_of
+
+RNG = np.random.default_rng(0)
+
+
+def pair(number: int, chosen: str, rejected: str) -> Pair:
+    return Pair((Message(role="user", content=f"question {number}"),), chosen, rejected, "test")
+
+
+def filler(length: int) -> str:
+    return " ".join(RNG.choice(["red", "green", "blue", "one", "two"], length))
+
+
+def accuracy(margins: np.ndarray) -> float:
+    return float((margins > 0).mean())
+
+
+def test_words_are_learned_and_swapping_the_responses_swaps_the_sign() -> None:
+    pairs = [pair(n, f"{filler(9)} thanks", f"{filler(9)} sorry") for n in range(60)]
+    baseline = TextBaseline(pairs[:40])
+    margins = baseline.margins(pairs[40:])
+    assert accuracy(margins) == 1
+    swapped = [pair(n, own.rejected, own.chosen) for n, own in enumerate(pairs[40:])]
+    assert baseline.margins(swapped) == pytest.approx(-margins)
+
+
+def test_length_is_learned() -> None:
+    pairs = [pair(n, filler(30), filler(10)) for n in range(60)]
+    assert accuracy(TextBaseline(pairs[:40]).margins(pairs[40:])) == 1
+
+
+def test_where_there_is_nothing_to_learn_nothing_is() -> None:
+    pairs = [pair(n, filler(10), filler(10)) for n in range(400)]
+    assert 0.4 < accuracy(TextBaseline(pairs[:200]).margins(pairs[200:])) < 0.6
+
+
+def test_a_head_on_features_finds_the_one_that_tells_whatever_its_scale() -> None:
+    chosen, rejected = RNG.normal(size=(2, 300, 20)) * np.logspace(-3, 3, 20)
+    chosen[:, 4] += 3 * np.logspace(-3, 3, 20)[4]
+    prompts = [str(number // 2) for number in range(300)]
+    baseline = FeatureBaseline(chosen[:200], rejected[:200], prompts[:200])
+    margins = baseline.margins(chosen[200:], rejected[200:])
+    assert accuracy(margins) > 0.9
+    assert baseline.margins(rejected[200:], chosen[200:]) == pytest.approx(-margins)
+
+
+def test_a_feature_that_never_differs_is_no_error() -> None:
+    chosen, rejected = RNG.normal(size=(2, 40, 3))
+    chosen[:, 1] = rejected[:, 1] = 5.0
+    assert np.isfinite(FeatureBaseline(chosen, rejected, [str(n) for n in range(40)]).margins(chosen, rejected)).all()
+
+
+def test_one_prompt_alone_is_too_few_for_cross_validation_and_is_fitted_all_the_same() -> None:
+    pairs = [pair(0, f"good {n}", "bad") for n in range(4)]
+    assert accuracy(TextBaseline(pairs).margins(pairs)) == 1
+
+
+@pytest.mark.parametrize(
+    ("response", "traits"),
+    [
+        ("- one\n- two", {"lists"}),
+        ("First:\n1. one\nmore on it\n2. two", {"lists"}),
+        ("- one dash only", set()),
+        ("It costs 1. 5 euros", set()),
+        ("# Title\ntext", {"markdown"}),
+        ("some **bold** words", {"markdown"}),
+        ("2 ** 3 ** 4", set()),
+        ("```\ncode\n```", {"markdown"}),
+        ("I'm sorry, but no.", {"refusals"}),
+        ("I can’t help with that.", {"refusals"}),
+        ("As an AI language model, I have no opinion.", {"refusals"}),
+        ("Cats cannot help it.", set()),
+        ("x " * 150 + "I'm sorry", set()),
+        ("", set()),
+    ],
+)
+def test_traits_of_a_response(response: str, traits: set[str]) -> None:
+    assert {name for name, has in traits_of(response).items() if has} == traits

@@ -1,0 +1,188 @@
+"""External evaluation sets: their formats, their authors' figures, and the stage that reads them."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from conftest import Project, make_pairs, write_rows
+from reward_model.benchmarks import benchmark_figures, format_of, take_in_benchmark
+from reward_model.tables import read_parquet
+
+REWARD_BENCH = {"prompt": "Say hi.", "chosen": "hi", "rejected": "no", "subset": "hep-python", "id": 7}
+RM_BENCH = {"id": "x", "prompt": "2 + 2?", "chosen": ["4", "It is 4", "**4**"], "rejected": ["5", "It is 5", "**5**"]}
+BEST = {"prompt": "2 + 2?", "responses": ["4", "5", "6"], "best": 0}
+SCORES = {"prompt": "2 + 2?", "responses": ["5", "4", "four", "6"], "scores": [0, 2, 2, 1]}
+LISTS = {"prompt": "2 + 2?", "chosen": ["4"], "rejected": ["5", "6", "7"], "subset": "Math"}
+HH = {"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "\n\nHuman: hi\n\nAssistant: go away"}
+
+
+def taken(*rows: dict[str, Any]) -> tuple[str, list[tuple[Any, ...]], dict[str, int]]:
+    row_format, pairs, intake = take_in_benchmark(rows, "set")
+    found = [
+        (item.row, item.chosen_index, item.rejected_index, item.pair.chosen, item.pair.rejected, item.pair.source)
+        for item in pairs
+    ]
+    return row_format, found, intake.counts()["turned_away"]
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        (REWARD_BENCH, "reward_bench"),
+        (RM_BENCH, "rm_bench"),
+        (BEST, "best_of_n"),
+        (SCORES, "best_of_n"),
+        (LISTS, "best_of_n"),
+        (HH, "pairs"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "subset": "my own"}, "pairs"),
+        (
+            {"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "rejected": []},
+            "pairs",
+        ),
+    ],
+    ids=str,
+)
+def test_a_row_tells_its_format(row: dict[str, Any], name: str) -> None:
+    assert format_of(row) == name
+
+
+def test_each_format_becomes_its_pairs() -> None:
+    assert taken(REWARD_BENCH)[1] == [(0, 0, 1, "hi", "no", "hep-python")]
+    assert taken(HH)[1] == [(0, 0, 1, "hello", "go away", "set")]
+    assert taken(BEST)[1] == [(0, 0, 1, "4", "5", "set"), (0, 0, 2, "4", "6", "set")]
+    assert taken(LISTS)[1] == [(0, 0, n, "4", str(4 + n), "Math") for n in (1, 2, 3)]
+    by_scores = {(better, worse) for _, better, worse, *_ in taken(SCORES)[1]}
+    assert by_scores == {(1, 0), (1, 3), (2, 0), (2, 3), (3, 0)}
+    matrix = taken(RM_BENCH | {"domain": "math"})[1]
+    assert len(matrix) == 9
+    assert (0, 2, 0, "**4**", "5", "math") in matrix
+    assert (0, 0, 2, "4", "**5**", "math") in matrix
+
+
+def test_rows_that_are_none_of_the_set_are_counted_by_reason() -> None:
+    assert taken(RM_BENCH, RM_BENCH | {"chosen": ["4"]})[2] == {"not_three_and_three": 1}
+    nothing_best = [BEST | {"best": 3}, BEST | {"best": None}, SCORES | {"scores": [1, 1, 1, 1]}, BEST | {"best": "0"}]
+    assert taken(BEST, *nothing_best)[2] == {"no_best_response": 4}
+    assert taken(SCORES, SCORES | {"scores": [1, 2]}, SCORES | {"scores": ["a"] * 4})[2] == {"no_best_response": 2}
+    assert taken(REWARD_BENCH, {"prompt": "a"}, REWARD_BENCH | {"rejected": "hi"})[2] == {
+        "chosen_equals_rejected": 1,
+        "missing_column": 1,
+    }
+
+
+def scored(rows: list[tuple[str, int, int, float]], number: int = 0) -> pd.DataFrame:
+    """Pairs as source, index of chosen, index of rejected, margin."""
+    return pd.DataFrame(
+        [
+            {
+                "row": number,
+                "source": source,
+                "chosen_index": better,
+                "rejected_index": worse,
+                "chosen_reward": margin,
+                "rejected_reward": 0.0,
+            }
+            for source, better, worse, margin in rows
+        ]
+    )
+
+
+def test_the_sections_of_reward_bench_weigh_as_their_authors_do() -> None:
+    """Mathematics 984 / 447 a pair, all others alike within a section; the score is the sections' mean."""
+    rows = [("math-prm", 0, 1, 1.0), ("hep-python", 0, 1, -1.0), ("alpacaeval-easy", 0, 1, 1.0), ("other", 0, 1, -1.0)]
+    found = benchmark_figures("reward_bench", scored(rows))["reward_bench"]
+    reasoning = (984 / 447) / (984 / 447 + 1)
+    expected = {"Chat": 1.0, "Reasoning": reasoning, "score": (1 + reasoning) / 2}
+    assert found == {name: pytest.approx(value) for name, value in expected.items()}
+
+
+def test_the_matrix_of_rm_bench_tells_easy_from_hard() -> None:
+    """A model that likes elaborate answers, whatever they say; one domain's two halves count as one domain."""
+    likes_style = [(chosen, rejected, float(chosen - rejected)) for chosen in range(3) for rejected in range(3)]
+    rows = [("safety-refuse", *cell) for cell in likes_style]
+    found = benchmark_figures("rm_bench", scored(rows))["rm_bench"]
+    assert (found["easy"], found["normal"], found["hard"], found["average"]) == (1.0, 0.5, 0.0, 0.5)
+    assert found["matrix"][2][0] == 1.0
+    assert found["matrix"][0][2] == 0.0
+    perfect = [(domain, i, j, 1.0) for domain in ("math", "safety-response") for i in range(3) for j in range(3)]
+    halves = benchmark_figures("rm_bench", scored(rows + perfect))["rm_bench"]
+    assert halves["hard"] == pytest.approx((1.0 + 0.5) / 2)
+
+
+def test_best_of_n_is_right_where_no_response_is_better_than_the_highest() -> None:
+    right = scored([("a", 0, 1, 2.0), ("a", 0, 2, 2.0)])
+    wrong = scored([("a", 0, 1, -1.0), ("a", 0, 2, -1.0)], number=1)
+    second_best = pd.DataFrame(
+        {"row": 2, "chosen_index": [0, 0, 1], "rejected_index": [1, 2, 2]}
+        | {"chosen_reward": [1.0, 1.0, 3.0], "rejected_reward": [3.0, 0.0, 0.0]}
+    )
+    found = benchmark_figures("best_of_n", pd.concat([right, wrong, second_best]))["best_of_n"]
+    assert found == {"n": 3, "accuracy": pytest.approx(1 / 3), "by_chance": pytest.approx(1 / 3)}
+
+
+def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(project: Project) -> None:
+    external = project.folder / "data/external"
+    write_rows(external / "rb.jsonl", [REWARD_BENCH | {"prompt": f"Say {n}."} for n in range(4)])
+    write_rows(
+        external / "rm.jsonl", [RM_BENCH | {"domain": "math"}, RM_BENCH | {"domain": "chat", "prompt": "1 + 1?"}]
+    )
+    (external / "best.json").write_text(json.dumps([BEST, SCORES]))
+    with gzip.open(external / "hh.jsonl.gz", "wt") as file:
+        file.write(json.dumps(HH) + "\n")
+    pd.DataFrame(make_pairs(3)).to_parquet(external / "own.parquet")
+    write_rows(external / "nothing.jsonl", [{"prompt": "a"}])
+    (external / "broken.csv").write_bytes(b"prompt,chosen,rejected\n\xff\xfe,a,b\n")
+    write_rows(external / "train.jsonl", [REWARD_BENCH])
+    project.set_params({"evaluate.hub_sets": ["some/set:filtered"], "export.onnx": "none"})
+    for name in ("prepare", "tokenize_pairs", "train"):
+        project.stage(name)
+    result = project.run("stages/benchmarks.py", env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(project.folder / "cache")})
+    assert result.returncode == 0, result.stderr
+    assert "rm: 18 pairs of 2 rows (rm_bench); turned away: none" in result.stdout
+    assert "nothing: skipped: no pair in it: 1 missing_column" in result.stdout
+    assert "broken: skipped: " in result.stdout
+    assert "train: skipped: another set has this name" in result.stdout
+    assert "set: skipped: cannot fetch hub:some/set at main: " in result.stdout
+    counts = project.read("metrics/benchmarks.json")
+    assert {name: own["format"] for name, own in counts["sets"].items()} == {
+        "best": "best_of_n",
+        "hh": "pairs",
+        "own": "pairs",
+        "rb": "reward_bench",
+        "rm": "rm_bench",
+    }
+    assert set(counts["skipped"]) == {"broken", "nothing", "set", "train"}
+    assert len(read_parquet(project.folder / "data/benchmarks/best.parquet")) == 2 + 5
+    project.stage("baselines")
+    printed = project.stage("evaluate").stdout
+    figures = project.read("metrics/eval.json")
+    assert set(figures) == {"heldout", "mt_bench_human", "best", "hh", "own", "rb", "rm"}
+    assert set(figures["rb"]["reward_bench"]) == {"Reasoning", "score"}
+    assert set(figures["rm"]["rm_bench"]) == {"matrix", "easy", "normal", "hard", "average"}
+    assert set(figures["rm"]["by_source"]) == {"math", "chat"}
+    assert figures["best"]["best_of_n"]["n"] == 2
+    assert "set: skipped: " in printed
+    assert "RM-Bench: easy" in printed
+    worst = project.folder / "data/evaluation"
+    assert {path.name for path in worst.iterdir()} == {f"worst_{name}.md" for name in figures}
+
+
+def test_a_file_that_is_not_there_is_one_clear_error(project: Project) -> None:
+    for name in ("prepare", "tokenize_pairs"):
+        project.stage(name)
+    project.set_params({"evaluate.sets_path": "data/no_such_folder"})
+    result = project.run("stages/benchmarks.py")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: data/no_such_folder not found")
+
+
+def test_the_worst_pairs_are_the_most_wrongly_judged_ones_in_order(trained: Project) -> None:
+    text = Path(trained.folder / "data/evaluation/worst_heldout.md").read_text()
+    margins = [float(line.split("margin ")[1].split(" ")[0]) for line in text.splitlines() if line.startswith("## ")]
+    assert margins == sorted(margins)
+    assert all(margin <= 0 for margin in margins)
+    assert text.startswith(f"# heldout: the {len(margins)} pairs judged most wrongly")
