@@ -14,18 +14,23 @@ from reward_model.benchmarks import BenchmarkPair, take_in_benchmark
 from reward_model.chat_template import TemplateRefuses
 from reward_model.encoding import Encoder
 from reward_model.errors import UserError, run
-from reward_model.files import new_folder, write_json, write_jsonl
+from reward_model.files import new_folder, read_jsonl, write_json, write_jsonl
 from reward_model.hub import download_dataset
+from reward_model.pairs import Pair
 from reward_model.params import EvaluateParams, load_params
 from reward_model.readers import data_files, read_rows
 from reward_model.tables import token_row, write_parquet
 
+SEEN = ("train", "validation")  # splits whose prompts the model, or its temperature, was fitted on
 TAKEN = ("train", "validation", "heldout", "mt_bench_human")
 
 
 def main() -> None:
     params = load_params().evaluate
     encoder = Encoder.load(Path("data/tokens/tokenizer"))
+    trained_on = {
+        Pair.from_record(row).prompt_id for name in SEEN for row in read_jsonl(Path(f"data/pairs/{name}.jsonl"))
+    }
     counts: dict[str, Any] = {"sets": {}, "skipped": {}}
     with new_folder(Path("data/benchmarks")) as folder, tempfile.TemporaryDirectory() as downloads:
         for name, source in sources(params, Path(downloads)):
@@ -33,7 +38,7 @@ def main() -> None:
                 if name in TAKEN or name in counts["sets"]:
                     raise UserError("another set has this name: rename the file")
                 path = source if isinstance(source, Path) else source.download()
-                counts["sets"][name] = encode_set(name, path, encoder, folder)
+                counts["sets"][name] = encode_set(name, path, encoder, trained_on, folder)
                 print(summary(name, counts["sets"][name]))
             except UserError as error:
                 counts["skipped"][name] = str(error)
@@ -74,8 +79,8 @@ def sources(params: EvaluateParams, downloads: Path) -> Iterator[tuple[str, Path
         yield hub_set.name.rpartition("/")[2], hub_set
 
 
-def encode_set(name: str, path: Path, encoder: Encoder, folder: Path) -> dict[str, Any]:
-    """Write the pairs of one set, as text and as token ids, and count them.
+def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], folder: Path) -> dict[str, Any]:
+    """Write the pairs of one set whose prompts were not trained on, as text and as token ids, and count them.
 
     Raises:
         UserError: the file cannot be read, or holds no pair.
@@ -84,6 +89,9 @@ def encode_set(name: str, path: Path, encoder: Encoder, folder: Path) -> dict[st
     kept: list[BenchmarkPair] = []
     rows = []
     for item in pairs:
+        if item.pair.prompt_id in trained_on:
+            intake.turn_away("prompt_trained_on", item.to_record())
+            continue
         try:
             encoded = encoder.encode(item.pair.prompt, [item.pair.chosen, item.pair.rejected])
         except TemplateRefuses:

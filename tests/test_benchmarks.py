@@ -133,13 +133,13 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     (external / "best.json").write_text(json.dumps([BEST, SCORES]))
     with gzip.open(external / "hh.jsonl.gz", "wt") as file:
         file.write(json.dumps(HH) + "\n")
-    pd.DataFrame(make_pairs(3)).to_parquet(external / "own.parquet")
     write_rows(external / "nothing.jsonl", [{"prompt": "a"}])
     (external / "broken.csv").write_bytes(b"prompt,chosen,rejected\n\xff\xfe,a,b\n")
     write_rows(external / "train.jsonl", [REWARD_BENCH])
     project.set_params({"evaluate.hub_sets": ["some/set:filtered"], "export.onnx": "none"})
     for name in ("prepare", "tokenize_pairs", "train"):
         project.stage(name)
+    pd.DataFrame(make_pairs(60)).to_parquet(external / "own.parquet")  # most of which were trained on
     result = project.run("stages/benchmarks.py", env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(project.folder / "cache")})
     assert result.returncode == 0, result.stderr
     assert "rm: 18 pairs of 2 rows (rm_bench); turned away: none" in result.stdout
@@ -155,6 +155,10 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
         "rb": "reward_bench",
         "rm": "rm_bench",
     }
+    splits = project.read("metrics/data.json")["splits"]
+    seen = sum(splits[name]["pairs"] for name in ("train", "validation"))
+    assert counts["sets"]["own"]["turned_away"] == {"prompt_trained_on": seen}
+    assert counts["sets"]["own"]["kept"] == splits["test"]["pairs"]
     assert set(counts["skipped"]) == {"broken", "nothing", "set", "train"}
     assert len(read_parquet(project.folder / "data/benchmarks/best.parquet")) == 2 + 5
     project.stage("baselines")

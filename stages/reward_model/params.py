@@ -158,7 +158,9 @@ class TrainParams:
 class EvaluateParams:
     """Scoring the held-out pairs."""
 
-    batch_size: Annotated[Int, Field(ge=1)] = Field(description="pairs scored at a time")
+    batch_size: Annotated[Int, Field(ge=1)] = Field(
+        description="prompts scored at a time, with up to eight of their responses"
+    )
     bootstrap_samples: Annotated[Int, Field(ge=100)] = Field(description="resamplings behind a confidence interval")
     sets_path: Text = Field(
         description="file, or folder of files, with external sets: RewardBench, RM-Bench, best-of-n lists, pairs"

@@ -14,7 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 sys.path.insert(0, "stages")
 
@@ -28,13 +31,13 @@ from train_throughput import TOKENIZER, TRAIN
 from reward_model.batching import groups_of
 from reward_model.devices import choose_device, choose_dtype
 from reward_model.encoding import Encoder
+from reward_model.evaluation_sets import OWN
 from reward_model.metrics import log_loss, wins
 from reward_model.model import prepare_for_scoring, score_groups
 from reward_model.params import load_params
 from reward_model.tables import read_parquet
 
 TOKENS = Path("data/tokens")
-SETS = {"heldout": "test", "mt_bench_human": "mt_bench_human"}
 
 
 def main() -> None:
@@ -50,7 +53,7 @@ def main() -> None:
         for side, figures in found.items():
             figures.append(in_own_process(side, seed))
             print(f"seed {seed}, {side}: {json.dumps(figures[-1])}", flush=True)
-    print(json.dumps({"seeds": options.seeds, **{name: summary(name, found) for name in SETS}}))
+    print(json.dumps({"seeds": options.seeds, **{name: summary(name, found) for name in OWN}}))
 
 
 def in_own_process(side: str, seed: int) -> dict[str, Any]:
@@ -62,16 +65,20 @@ def in_own_process(side: str, seed: int) -> dict[str, Any]:
 
 def train_and_evaluate(side: str, seed: int) -> dict[str, Any]:
     """Train on all training pairs, and score the held-out ones."""
-    params = load_params()
     model, _ = TRAIN[side](read_parquet(TOKENS / "train.parquet"), seed)
+    return held_out_figures(model)
+
+
+def held_out_figures(model: "PreTrainedModel", tokens: Path = TOKENS) -> dict[str, Any]:
+    """Accuracy and log loss on each set of pairs that was not trained on."""
+    params = load_params()
     device = choose_device(params.train.device)
     prepare_for_scoring(model, device, choose_dtype(params.train.precision, device))
     pad_token_id = Encoder.load(TOKENIZER).contract.pad_token_id
     figures = {}
-    for name, file in SETS.items():
-        rows = read_parquet(TOKENS / f"{file}.parquet")
-        groups = groups_of(rows)
-        rewards = dict(score_groups(model, groups, pad_token_id, params.evaluate.batch_size))
+    for name, file in OWN.items():
+        rows = read_parquet(tokens / f"{file}.parquet")
+        rewards = dict(score_groups(model, groups_of(rows), pad_token_id, params.evaluate.batch_size))
         margins = np.array([rewards[number][0] - rewards[number][1] for number in range(len(rows))])
         figures[name] = {"n": len(rows), "accuracy": float(wins(margins).mean()), "loss": log_loss(margins)}
     return figures
