@@ -1,21 +1,33 @@
 """Train the reward model: models/base, data/tokens → models/reward, metrics/train.json, metrics/training_curve.json.
 
 python stages/train.py
+
+An interrupted training goes on from its last saved state, in models/.checkpoints, when it is started again unchanged.
 """
 
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import reward_model.environment  # noqa: F401
+from reward_model.checkpoints import FOLDER, Checkpoints, training_key
 from reward_model.encoding import Encoder
 from reward_model.errors import run
-from reward_model.files import VERSIONS_FILE, new_folder, write_checksums, write_json
+from reward_model.files import (
+    VERSIONS_FILE,
+    new_folder,
+    sha256_of,
+    sha256_of_folder,
+    write_checksums,
+    write_json,
+)
 from reward_model.model import build_reward_model, save_reward_model
-from reward_model.params import load_params
+from reward_model.params import TrainParams, load_params
 from reward_model.tables import read_parquet
 from reward_model.training import is_main_process, train
 
+BASE = Path("models/base")
 TOKENS = Path("data/tokens")
 PACKAGES = ("torch", "transformers", "trl", "tokenizers", "datasets", "safetensors")
 
@@ -24,19 +36,29 @@ def main() -> None:
     params = load_params().train
     pairs = read_parquet(TOKENS / "train.parquet")
     encoder = Encoder.load(TOKENS / "tokenizer")
-    model = build_reward_model(Path("models/base"), encoder, params.seed)
-    result = train(model, encoder, pairs, params)
+    model = build_reward_model(BASE, encoder, params.seed)
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    checkpoints = checkpoints_of(params, versions)
+    result = train(model, encoder, pairs, params, checkpoints)
     if not is_main_process():
         return
     with new_folder(Path("models/reward")) as folder:
         save_reward_model(model, encoder, folder)
-        write_json(folder / VERSIONS_FILE, {"python": platform.python_version(), **{n: version(n) for n in PACKAGES}})
+        write_json(folder / VERSIONS_FILE, versions)
         write_checksums(folder)
     write_json(Path("metrics/train.json"), result.summary)
     write_json(Path("metrics/training_curve.json"), result.curve)
+    checkpoints.remove()
     print(
         "trained on {pairs} pairs in {steps} steps: loss {loss:.3f}, accuracy {accuracy:.1%}".format(**result.summary)
     )
+
+
+def checkpoints_of(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
+    """The states of trainings that differ from this one in nothing that matters to the weights."""
+    decisive = {name: value for name, value in asdict(params).items() if name not in ("device", "save_steps")}
+    inputs = {"tokens": sha256_of(TOKENS / "train.parquet"), "base": sha256_of_folder(BASE)}
+    return Checkpoints(FOLDER / training_key(decisive, inputs, versions))
 
 
 if __name__ == "__main__":

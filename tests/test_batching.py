@@ -28,7 +28,7 @@ from reward_model.model import (
     score_groups,
     share_prefixes,
 )
-from reward_model.training import pair_losses
+from reward_model.pair_losses import pair_losses
 
 PAIRS: dict[str, list[Group]] = {
     "a shared prompt": [([5, 6, 7, 8, 9, 2], [5, 6, 7, 10, 2])],

@@ -13,8 +13,10 @@ from reward_model.base_tokenizer import contract_encoder
 from reward_model.encoding import Encoder
 from reward_model.errors import UserError
 from reward_model.model import build_reward_model
+from reward_model.pair_losses import PairTotals, pair_losses
+from reward_model.pair_order import EffectiveBatchSampler, balanced
 from reward_model.params import TrainParams, load_params
-from reward_model.training import EffectiveBatchSampler, PairTotals, TrainingResult, balanced, pair_losses, train
+from reward_model.training import TrainingResult, train
 
 PARAMS = dataclasses.replace(
     load_params(ROOT / "params.yaml").train, device="cpu", precision="fp32", learning_rate=1e-3, head_learning_rate=1e-2
@@ -169,7 +171,7 @@ def test_the_trainer_moves_on_to_a_new_order_each_epoch(tiny_base: Path, monkeyp
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_cure(tiny_base: Path) -> None:
-    with pytest.raises(UserError, match=r"not finite in step \d+: lower train\.learning_rate"):
+    with pytest.raises(UserError, match=r"not finite in step \d+ \(pairs \d+.*\): lower train\.learning_rate"):
         run(tiny_base, learning_rate=1e30, num_train_epochs=3)
 
 

@@ -1,6 +1,7 @@
 """Outputs that appear whole or not at all, byte for byte the same for the same content."""
 
 import csv
+import errno
 import hashlib
 import json
 import shutil
@@ -15,6 +16,7 @@ from reward_model.errors import UserError
 
 VERSIONS_FILE = "versions.json"  # in a model's folder: of the packages that trained it
 CHECKSUMS_FILE = "SHA256SUMS"  # in a model's folder: as `sha256sum` writes and checks it
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 MODEL_SUFFIXES = {".safetensors", ".onnx", ".json", ".jinja"}  # of files that a loader may take for a model's
 
 
@@ -23,10 +25,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     """Give an empty folder to fill; it takes `target`'s place when the block ends without an error.
 
     What an earlier, killed run left beside `target` is removed first.
+
+    Raises:
+        UserError: the disk is full, or the place cannot be written to.
     """
     staging = _staging_path(target)
-    staging.mkdir()
     try:
+        staging.mkdir()
         yield staging
         if target.exists():
             retired = _staging_path(target, clean=False)
@@ -35,21 +40,40 @@ def new_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(retired)
         else:
             staging.replace(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
+        _tell_of_the_disk(target, error)
         raise
 
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """Give a path to write; the file takes `target`'s place when the block ends without an error."""
+    """Give a path to write; the file takes `target`'s place when the block ends without an error.
+
+    Raises:
+        UserError: the disk is full, or the place cannot be written to.
+    """
     staging = _staging_path(target)
     try:
         yield staging
         staging.replace(target)
-    except BaseException:
+    except BaseException as error:
         staging.unlink(missing_ok=True)
+        _tell_of_the_disk(target, error)
         raise
+
+
+def is_disk_trouble(error: BaseException) -> bool:
+    """Whether writing failed for want of space or of permission, whichever library was writing."""
+    if isinstance(error, OSError):
+        return error.errno in DISK_TROUBLE
+    text = str(error)
+    return any(f"os error {number}" in text for number in DISK_TROUBLE) or "PytorchStreamWriter failed" in text
+
+
+def _tell_of_the_disk(target: Path, error: BaseException) -> None:
+    if is_disk_trouble(error):
+        raise UserError(f"cannot write {target}: {str(error).strip().splitlines()[0]}") from None
 
 
 def write_text(target: Path, text: str) -> None:

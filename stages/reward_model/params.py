@@ -150,6 +150,9 @@ class TrainParams:
     torch_empty_cache_steps: Annotated[Int, Field(ge=1)] | None = Field(
         description="steps between two clearings of the device's memory cache; null: never"
     )
+    save_steps: Annotated[Int, Field(ge=1)] = Field(
+        description="steps between two saved states, of which an interrupted training takes up the last"
+    )
     lora: LoraParams = Field()
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(description="seed of the order of the pairs")
 

@@ -133,8 +133,8 @@ def train_trl(rows: list[dict[str, Any]], seed: int) -> tuple["PreTrainedModel",
     from trl.trainer.reward_trainer import RewardTrainer
 
     from reward_model.devices import choose_device
+    from reward_model.pair_order import EffectiveBatchSampler
     from reward_model.params import load_params
-    from reward_model.training import EffectiveBatchSampler
 
     params = load_params().train
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)

@@ -1,0 +1,117 @@
+"""States of a training that is not finished: kept whole, found again, and gone once it is.
+
+A training has a key of all that it depends on; only its own states are taken up again.
+"""
+
+import hashlib
+import json
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reward_model.errors import UserError
+from reward_model.files import check_checksums, sha256_of, write_checksums
+
+FOLDER = Path("models/.checkpoints")
+KEPT = 2  # the last, and the one before in case the last is damaged
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Checkpoints:
+    """The states of one training.
+
+    Args:
+        folder: for the states of this training alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.staging = folder / ".new"  # the trainer writes its states here
+
+    def clear_unfinished(self) -> None:
+        """Remove what a killed run was just writing."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+    def keep(self, step: int) -> None:
+        """Take up the state that was written to `staging`, and drop all but the last few."""
+        written = self.staging / f"checkpoint-{step}"
+        write_checksums(written)
+        target = self._path(step)
+        shutil.rmtree(target, ignore_errors=True)
+        written.replace(target)
+        for old in self._steps()[:-KEPT]:
+            shutil.rmtree(self._path(old), ignore_errors=True)
+
+    def latest(self) -> Path | None:
+        """The last whole state; a damaged one is skipped with a line for the one before."""
+        for step in reversed(self._steps()):
+            path = self._path(step)
+            try:
+                check_checksums(path, unread=".none")
+            except UserError as error:
+                print(f"the state of step {step} cannot be used ({error}): trying the one before", file=sys.stderr)
+                continue
+            return path
+        return None
+
+    def remove(self) -> None:
+        """Remove all states."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.parent.exists() and not any(self.folder.parent.iterdir()):
+            self.folder.parent.rmdir()
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step}"
+
+    def _steps(self) -> list[int]:
+        return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
+
+
+def training_key(params: Mapping[str, Any], inputs: Mapping[str, str], versions: Mapping[str, str]) -> str:
+    """The same 16 digits for trainings that give the same weights.
+
+    Args:
+        params: of the training.
+        inputs: hashes of what it reads.
+        versions: of the packages that compute it.
+    """
+    code = {path.name: sha256_of(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
+    everything = json.dumps([dict(params), dict(inputs), dict(versions), code], sort_keys=True)
+    return hashlib.sha256(everything.encode()).hexdigest()[:16]
+
+
+class Interruption:
+    """Whether somebody has asked the process to end.
+
+    Attributes:
+        asked: a signal has come.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self, number: int, frame: Any) -> None:
+        """Take the signal; a second one ends the process at once."""
+        self.asked = True
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+
+@contextmanager
+def interruption() -> Iterator[Interruption]:
+    """Take SIGINT and SIGTERM as a wish while the context lasts, not as an end at any point whatever."""
+    wish = Interruption()
+    if threading.current_thread() is not threading.main_thread():  # Python gives signals to no other
+        yield wish
+        return
+    before = {number: signal.signal(number, wish.ask) for number in SIGNALS}
+    try:
+        yield wish
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

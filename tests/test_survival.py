@@ -1,0 +1,403 @@
+"""Training that is cut off, starved or let down by its device: nothing is lost, and the result is the same."""
+
+import dataclasses
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import Project
+from reward_model import pair_trainer, training
+from reward_model.checkpoints import Checkpoints
+from reward_model.device_check import Compute
+from reward_model.errors import UserError
+from reward_model.files import sha256_of_folder
+from reward_model.model import build_reward_model
+from reward_model.pair_trainer import PairTrainer
+from reward_model.training import TrainingResult, train
+from test_training import PARAMS, assert_same_weights, encoder_of, token_rows
+
+ROWS = 20  # in steps of 8, 8 and 4 pairs
+
+
+class Cut(Exception):
+    """The training ends here."""
+
+
+def run(base: Path, checkpoints: Checkpoints | None = None, **changes: Any) -> tuple[TrainingResult, torch.nn.Module]:
+    params = dataclasses.replace(PARAMS, **{"num_train_epochs": 3, "save_steps": 2, **changes})
+    encoder = encoder_of(base)
+    model = build_reward_model(base, encoder, params.seed)
+    rows = [row | {"id": f"pair-{number}"} for number, row in enumerate(token_rows(encoder, ROWS))]
+    return train(model, encoder, rows, params, checkpoints), model
+
+
+def before_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], Any]) -> None:
+    """Do something once, when the first micro-batch of a step is to be computed."""
+    original = PairTrainer.training_step
+    done: list[int] = []
+
+    def training_step(self: PairTrainer, *arguments: Any) -> torch.Tensor:
+        if self.state.global_step == step - 1 and not done:
+            done.append(step)
+            act()
+        return original(self, *arguments)
+
+    monkeypatch.setattr(PairTrainer, "training_step", training_step)
+
+
+def cut_off() -> None:
+    raise Cut
+
+
+LORA = {"lora": PARAMS.lora.__class__(enabled=True, r=4, lora_alpha=8, target_modules="all-linear")}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"precision": "bf16"}, LORA, {"gradient_checkpointing": True}, {"weight_decay": 0.1}],
+    ids=["plain", "bf16", "lora", "gradient checkpointing", "whole vocabulary"],
+)
+def test_a_training_that_was_cut_off_ends_with_the_weights_and_curves_of_one_that_was_not(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    """Cut in the middle of the second epoch, and again in the third; of steps 1 to 9 the even ones are saved."""
+    whole, model = run(tiny_base, **changes)
+    for step in (6, 9):
+        with monkeypatch.context() as patched, pytest.raises(Cut):
+            before_step(patched, step, cut_off)
+            run(tiny_base, Checkpoints(tmp_path / "states"), **changes)
+        assert Checkpoints(tmp_path / "states").latest() == tmp_path / f"states/step-{(step - 1) // 2 * 2}"
+    steps: list[int] = []
+    monkeypatch.setattr(PairTrainer, "_end_step", lambda self: steps.append(self.state.global_step) or end_step(self))
+    resumed, after = run(tiny_base, Checkpoints(tmp_path / "states"), **changes)
+    assert len(steps) == 1, "one step was left"
+    assert_same_weights(model, after)
+    assert resumed == whole
+
+
+end_step = PairTrainer._end_step
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_step_end_and_saves_it(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    whole, model = run(tiny_base, save_steps=100)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        before_step(patched, 5, lambda: os.kill(os.getpid(), number))
+        run(tiny_base, Checkpoints(tmp_path / "states"), save_steps=100)
+    assert "interrupted: step 5 is saved" in capsys.readouterr().err
+    assert Checkpoints(tmp_path / "states").latest() == tmp_path / "states/step-5"
+    resumed, after = run(tiny_base, Checkpoints(tmp_path / "states"), save_steps=100)
+    assert_same_weights(model, after)
+    assert resumed == whole
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+
+
+def test_a_damaged_state_is_skipped_for_the_one_before(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, model = run(tiny_base)
+    with monkeypatch.context() as patched, pytest.raises(Cut):
+        before_step(patched, 7, cut_off)
+        run(tiny_base, Checkpoints(tmp_path / "states"))
+    assert sorted(path.name for path in (tmp_path / "states").glob("step-*")) == ["step-4", "step-6"]
+    damaged = tmp_path / "states/step-6/optimizer.pt"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    assert Checkpoints(tmp_path / "states").latest() == tmp_path / "states/step-4"
+    assert "the state of step 6 cannot be used" in capsys.readouterr().err
+    assert_same_weights(model, run(tiny_base, Checkpoints(tmp_path / "states"))[1])
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, message: str, *, backward: bool = False) -> None:
+    """Memory for `most` pairs at a time, in the forward or in the backward pass."""
+    original = PairTrainer.compute_loss
+
+    def compute_loss(self: PairTrainer, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
+        too_many = len(inputs["ends"]) // 2 > most and not self.frugality.checkpointing
+        if too_many and not backward:
+            raise RuntimeError(message)
+        loss = original(self, model, inputs, *rest, **options)
+        if too_many:
+            # After the gradients of the head have been added.
+            norm_of(self).register_hook(lambda _: fail(message))
+        return loss
+
+    monkeypatch.setattr(PairTrainer, "compute_loss", compute_loss)
+
+
+def norm_of(trainer: PairTrainer) -> torch.Tensor:
+    """A parameter whose gradient comes early in the backward pass."""
+    return cast(torch.nn.Module, trainer.model).get_parameter("model.norm.weight")
+
+
+def fail(message: str) -> None:
+    raise torch.OutOfMemoryError(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate",
+        "MPS backend out of memory",
+        "CPU: can't allocate memory: you tried",
+    ],
+)
+def test_out_of_memory_halves_the_micro_batch_and_changes_no_result(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], message: str
+) -> None:
+    sizes: Any = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+    whole, model = run(tiny_base, **sizes)
+    short_of_memory(monkeypatch, 2, message)
+    result, after = run(tiny_base, **sizes)
+    assert_same_weights(model, after, tolerance=2e-4)
+    assert result.summary["loss"] == pytest.approx(whole.summary["loss"], abs=1e-5)
+    assert result.summary["pairs"] == whole.summary["pairs"] == 3 * ROWS
+    assert result.summary["effective_batch"] == 8
+    assert result.summary["step_downs"] == [
+        {"step": 1, "done": "4 pairs at a time"},
+        {"step": 1, "done": "2 pairs at a time"},
+    ]
+    assert "out of memory in step 1: 2 pairs at a time from here on" in capsys.readouterr().err
+
+
+def test_a_backward_pass_that_broke_off_leaves_no_half_gradients(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step has two micro-batches, the second of which is too large: both are computed anew."""
+    sizes: Any = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    _, model = run(tiny_base, **sizes)
+    computed: list[int] = []
+    original = PairTrainer.compute_loss
+
+    def compute_loss(self: PairTrainer, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
+        computed.append(len(inputs["numbers"]))
+        loss = original(self, model, inputs, *rest, **options)
+        if len(computed) == 2:
+            handle = norm_of(self).register_hook(lambda _: handle.remove() or fail("out of memory"))
+        return loss
+
+    monkeypatch.setattr(PairTrainer, "compute_loss", compute_loss)
+    result, after = run(tiny_base, **sizes)
+    assert computed[:6] == [4, 4, 2, 2, 2, 2]
+    assert result.summary["step_downs"] == [{"step": 1, "done": "2 pairs at a time"}]
+    assert_same_weights(model, after, tolerance=2e-4)
+
+
+def test_one_pair_that_does_not_fit_turns_on_gradient_checkpointing(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, model = run(tiny_base)
+    short_of_memory(monkeypatch, 0, "out of memory")
+    result, after = run(tiny_base)
+    assert [entry["done"] for entry in result.summary["step_downs"]] == ["1 pair at a time", "gradient checkpointing"]
+    assert_same_weights(model, after, tolerance=2e-4)
+
+
+def test_a_pair_that_fits_in_no_way_is_one_clear_error(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PairTrainer, "compute_loss", lambda *_, **__: fail("out of memory"))
+    with pytest.raises(UserError, match=r"^out of memory in step 1 with one pair at a time .*tokenize.max_length$"):
+        run(tiny_base)
+
+
+def pretend_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have training believe that it computes on an accelerator."""
+    monkeypatch.setattr(
+        training, "choose_compute", lambda *_: Compute(torch.device("cuda"), torch.float32, ("cuda in bfloat16: off",))
+    )
+
+
+@pytest.mark.parametrize("fault", ["Internal error: kernel launch failed", "out of memory"])
+def test_a_device_that_fails_midway_hands_over_to_the_cpu(
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: str,
+) -> None:
+    whole, model = run(tiny_base)
+    pretend_accelerator(monkeypatch)
+    layouts: list[str] = []
+    original = PairTrainer.compute_loss
+
+    def compute_loss(self: PairTrainer, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
+        if not self.on_cpu and self.state.global_step == 5:
+            raise RuntimeError(fault)
+        layouts.append("packed" if "group_sizes" in inputs else "masked")
+        return original(self, model, inputs, *rest, **options)
+
+    monkeypatch.setattr(PairTrainer, "compute_loss", compute_loss)
+    result, after = run(tiny_base, Checkpoints(tmp_path / "states"))
+    assert layouts[0] == "masked"
+    assert layouts[-1] == "packed"
+    assert_same_weights(model, after, tolerance=5e-4)
+    assert result.summary["device"] == "cpu"
+    assert result.summary["pairs"] == whole.summary["pairs"]
+    assert len(result.curve) == len(whole.curve)
+    assert result.summary["device_findings"][0] == "cuda in bfloat16: off"
+    assert fault in result.summary["device_findings"][1]
+    printed = capsys.readouterr().err
+    assert "the CPU takes over" in printed
+    assert f"goes on from {tmp_path / 'states/step-5'}" in printed
+
+
+def test_a_device_that_fails_with_nothing_saved_is_one_clear_error(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_accelerator(monkeypatch)
+    monkeypatch.setattr(training, "_rescue", lambda _: None)
+    original = PairTrainer.compute_loss
+
+    def compute_loss(self: PairTrainer, *arguments: Any, **options: Any) -> torch.Tensor:
+        if self.state.global_step == 1:
+            raise RuntimeError("gone")
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(PairTrainer, "compute_loss", compute_loss)
+    with pytest.raises(UserError, match=r"nothing could be saved \(gone\): set train.device: cpu"):
+        run(tiny_base, Checkpoints(tmp_path / "states"))
+
+
+def test_a_loss_that_is_not_finite_names_the_pair_and_keeps_the_last_state(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = pair_trainer.pair_losses
+
+    def pair_losses(*arguments: Any) -> torch.Tensor:
+        losses = original(*arguments)
+        if len(list((tmp_path / "states").glob("step-4"))):
+            losses = losses.clone()
+            losses[-1] = torch.nan
+        return losses
+
+    monkeypatch.setattr(pair_trainer, "pair_losses", pair_losses)
+    with pytest.raises(UserError, match=r"not finite in step 5 \(pairs pair-\d+\): lower"):
+        run(tiny_base, Checkpoints(tmp_path / "states"))
+    assert Checkpoints(tmp_path / "states").latest() == tmp_path / "states/step-4"
+
+
+def slow_project(project: Project, **changes: Any) -> Project:
+    """Set up for a training of 160 steps, of which every fifth is saved."""
+    project.set_params({"train.num_train_epochs": 40, "train.save_steps": 5, **changes})
+    for name in ("prepare", "tokenize_pairs"):
+        project.stage(name)
+    return project
+
+
+def states(project: Project) -> list[Path]:
+    return list((project.folder / "models/.checkpoints").glob("*/step-*"))
+
+
+def test_a_stage_that_is_killed_at_random_moments_ends_with_the_same_bytes(project: Project) -> None:
+    slow_project(project)
+    project.stage("train")
+    outputs = [project.folder / name for name in ("models/reward", "metrics")]
+    expected = [sha256_of_folder(path) for path in outputs]
+    assert not states(project), "states are removed after success"
+    shutil.rmtree(project.folder / "models/reward")
+    resumed = 0
+    for trial in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "stages/train.py"], cwd=project.folder, stderr=subprocess.PIPE, text=True
+        )
+        before = set(states(project))
+        deadline = time.monotonic() + 120
+        while not set(states(project)) - before:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(random.Random(trial).uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        resumed += "goes on from" in process.communicate()[1]
+        assert not (project.folder / "models/reward").exists()
+    assert resumed == 3
+    project.stage("train")
+    assert [sha256_of_folder(path) for path in outputs] == expected
+
+
+def test_ctrl_c_ends_the_stage_with_a_saved_step_and_other_params_do_not_take_it_up(project: Project) -> None:
+    slow_project(project, **{"train.save_steps": 1000})
+    process = subprocess.Popen(
+        [sys.executable, "stages/train.py"],
+        cwd=project.folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    seen = ""
+    while "8/" not in seen:
+        seen += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate()
+    assert process.returncode == 130
+    assert "interrupted: step" in rest
+    assert "Traceback" not in rest
+    assert len(states(project)) == 1
+    project.set_params({"train.seed": 7})
+    assert "goes on from" not in project.stage("train").stderr
+    assert len(states(project)) == 1, "that of the other params is still there"
+    project.set_params({"train.seed": 42, "train.save_steps": 900})
+    assert "goes on from" in project.stage("train").stderr
+    assert not states(project)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(project: Project) -> None:
+    """No file may grow beyond 64 KB: neither a state nor the model can be saved."""
+    slow_project(project, **{"train.num_train_epochs": 2})
+    result = project.run(
+        "stages/train.py",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY)),
+    )
+    assert result.returncode == 1
+    assert "the state of step 5 cannot be saved (" in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: cannot write models/reward: ")
+    assert "Traceback" not in result.stderr
+    assert not states(project)
+    assert not (project.folder / "models/reward").exists()
+    assert not list((project.folder / "models").glob(".reward*"))
+
+
+def test_a_place_that_cannot_be_written_to_is_one_clear_error(project: Project) -> None:
+    for name in ("prepare", "tokenize_pairs"):
+        project.stage(name)
+    shutil.rmtree(project.folder / "data/pairs")
+    (project.folder / "metrics").rename(project.folder / "kept")
+    (project.folder / "metrics").write_text("a file where a folder should be")
+    result = project.run("stages/prepare.py")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: cannot write metrics/data.json")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_the_same_effective_batch(project: Project) -> None:
+    for name in ("prepare", "tokenize_pairs"):
+        project.stage(name)
+    project.set_params({"train.per_device_train_batch_size": 4, "train.gradient_accumulation_steps": 2})
+    project.stage("train")
+    shutil.copytree(project.folder / "models/reward", project.folder / "one")
+    one = json.loads((project.folder / "metrics/train.json").read_text())
+    project.set_params({"train.gradient_accumulation_steps": 1})
+    result = project.run("-m", "torch.distributed.run", "--nproc_per_node", "2", "stages/train.py")
+    assert result.returncode == 0, result.stderr[-2000:]
+    two = project.read("metrics/train.json")
+    assert two["effective_batch"] == one["effective_batch"] == 8
+    assert two["pairs"] == one["pairs"]
+    assert two["loss"] == pytest.approx(one["loss"], abs=1e-3)
+    weights = load_file(project.folder / "models/reward/model.safetensors")
+    for name, expected in load_file(project.folder / "one/model.safetensors").items():
+        torch.testing.assert_close(weights[name], expected, rtol=0, atol=2e-3, msg=name)
