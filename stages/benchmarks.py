@@ -7,13 +7,15 @@ A set that cannot be had, or that holds no pair, is skipped with a line, and wit
 
 import tempfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from reward_model.benchmarks import BenchmarkPair, take_in_benchmark
 from reward_model.chat_template import TemplateRefuses
-from reward_model.encoding import Encoder
+from reward_model.encoding import Encoder, TokenIds
 from reward_model.errors import UserError, run
+from reward_model.evaluation_sets import OWN
 from reward_model.files import new_folder, read_jsonl, write_json, write_jsonl
 from reward_model.hub import download_dataset
 from reward_model.pairs import Pair
@@ -22,7 +24,11 @@ from reward_model.readers import data_files, read_rows
 from reward_model.tables import token_row, write_parquet
 
 SEEN = ("train", "validation")  # splits whose prompts the model, or its temperature, was fitted on
-TAKEN = ("train", "validation", "heldout", "mt_bench_human")
+# Names of the project's own sets, and of other columns in what the plots show.
+TAKEN = (
+    *("train", "validation", *OWN),
+    *("margin", "confidence", "perfect", "octaves", "longer_wins", "characters"),
+)
 
 
 def main() -> None:
@@ -36,7 +42,7 @@ def main() -> None:
         for name, source in sources(params, Path(downloads)):
             try:
                 if name in TAKEN or name in counts["sets"]:
-                    raise UserError("another set has this name: rename the file")
+                    raise UserError("the name is taken: rename the file")
                 path = source if isinstance(source, Path) else source.download()
                 counts["sets"][name] = encode_set(name, path, encoder, trained_on, folder)
                 print(summary(name, counts["sets"][name]))
@@ -49,12 +55,14 @@ def main() -> None:
 
 
 class HubSet:
-    """A data set of the hub, as `NAME` or `NAME:SPLIT`."""
+    """A data set of the hub, as `NAME`, `NAME@REVISION`, `NAME:SPLIT` or `NAME@REVISION:SPLIT`."""
 
     def __init__(self, text: str, folder: Path) -> None:
-        self.name, _, split = text.partition(":")
-        self.split = split or "train"
-        self.target = folder / f"{self.name.replace('/', '--')}.parquet"
+        place, _, split = text.partition(":")
+        self.dataset, _, revision = place.partition("@")
+        self.revision, self.split = revision or "main", split or "train"
+        self.name = text.replace("/", "--").replace("@", "--").replace(":", "--")
+        self.target = folder / f"{self.name}.parquet"
 
     def download(self) -> Path:
         """Download it.
@@ -63,9 +71,11 @@ class HubSet:
             UserError: it cannot be had.
         """
         try:
-            download_dataset(self.name, self.split, "main", self.target)
+            download_dataset(self.dataset, self.split, self.revision, self.target)
         except UserError as error:
-            raise UserError(f"{error}; `dvc repro -f benchmarks` tries again") from None
+            print(f"{self.name}: {error}")
+            # No more than this, since it is tracked: what the library says differs from machine to machine.
+            raise UserError("it cannot be downloaded; `dvc repro -f benchmarks` tries again") from None
         return self.target
 
 
@@ -76,7 +86,7 @@ def sources(params: EvaluateParams, downloads: Path) -> Iterator[tuple[str, Path
         yield file.name.split(".")[0], file
     for text in params.hub_sets:
         hub_set = HubSet(text, downloads)
-        yield hub_set.name.rpartition("/")[2], hub_set
+        yield hub_set.name, hub_set
 
 
 def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], folder: Path) -> dict[str, Any]:
@@ -88,18 +98,21 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
     row_format, pairs, intake = take_in_benchmark(read_rows(path), name)
     kept: list[BenchmarkPair] = []
     rows = []
-    for item in pairs:
-        if item.pair.prompt_id in trained_on:
-            intake.turn_away("prompt_trained_on", item.to_record())
+    for _, group in groupby(pairs, key=lambda item: item.row):
+        of_row = list(group)
+        if of_row[0].pair.prompt_id in trained_on:
+            intake.turn_away("prompt_trained_on", of_row[0].to_record())
             continue
         try:
-            encoded = encoder.encode(item.pair.prompt, [item.pair.chosen, item.pair.rejected])
+            ids = ids_of(of_row, encoder)
         except TemplateRefuses:
-            intake.turn_away("refused_by_template", item.to_record())
+            intake.turn_away("refused_by_template", of_row[0].to_record())
             continue
-        places = {"row": item.row, "chosen_index": item.chosen_index, "rejected_index": item.rejected_index}
-        rows.append({**token_row(item.pair, encoded), **places, "format": row_format})
-        kept.append(item)
+        kept += of_row
+        for item in of_row:
+            places = {"row": item.row, "chosen_index": item.chosen_index, "rejected_index": item.rejected_index}
+            row = token_row(item.pair, ids[item.pair.chosen], ids[item.pair.rejected])
+            rows.append({**row, **places, "format": row_format})
     counts = {**intake.counts(), "kept": len(kept), "format": row_format}
     if not kept:
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts["turned_away"].items()) or "it is empty"
@@ -107,6 +120,16 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
     write_jsonl(folder / f"{name}.jsonl", (item.to_record() for item in kept))
     write_parquet(folder / f"{name}.parquet", rows)
     return counts
+
+
+def ids_of(pairs: list[BenchmarkPair], encoder: Encoder) -> dict[str, TokenIds]:
+    """The token ids of every response to a row's prompt. If one is too long, all are cut alike, as when scored.
+
+    Raises:
+        TemplateRefuses: the prompt has no rendering.
+    """
+    responses = list(dict.fromkeys(text for item in pairs for text in (item.pair.chosen, item.pair.rejected)))
+    return dict(zip(responses, encoder.encode(pairs[0].pair.prompt, responses).ids, strict=True))
 
 
 def summary(name: str, counts: dict[str, Any]) -> str:

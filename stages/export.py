@@ -142,7 +142,7 @@ def locked_hashes() -> dict[str, dict[str, str]]:
         return {}
     stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
     return {
-        name: {entry["path"]: entry["md5"] for kind in ("deps", "outs") for entry in stage.get(kind, [])}
+        name: {_shown(entry["path"]): entry["md5"] for kind in ("deps", "outs") for entry in stage.get(kind, [])}
         for name, stage in stages.items()
         if name != "export"
     }
@@ -150,10 +150,13 @@ def locked_hashes() -> dict[str, dict[str, str]]:
 
 def without_absolute_paths(params: dict[str, Any]) -> dict[str, Any]:
     """The params with the last part only of paths that mean something on one machine."""
-    for section in ("base", "data"):
-        path = Path(params[section]["path"])
-        params[section]["path"] = path.name if path.is_absolute() else str(path)
+    for section, key in (("base", "path"), ("data", "path"), ("evaluate", "sets_path")):
+        params[section][key] = _shown(params[section][key])
     return params
+
+
+def _shown(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 if __name__ == "__main__":

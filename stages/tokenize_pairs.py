@@ -32,7 +32,7 @@ def main() -> None:
             encoded, refused = encode_pairs(encoder, pairs)
             if not encoded:
                 raise UserError(f"the base's chat template refuses every {name} pair: {refused[0]}")
-            write_parquet(folder / f"{name}.parquet", [token_row(*item) for item in encoded])
+            write_parquet(folder / f"{name}.parquet", [token_row(pair, *item.ids) for pair, item in encoded])
             counts[name] = {**describe([item[1] for item in encoded]), "refused_by_template": len(refused)}
             print(summary(name, counts[name]))
     write_json(Path("metrics/tokens.json"), counts)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import reward_model.environment  # noqa: F401
 from reward_model.checkpoints import FOLDER, Checkpoints, training_key
+from reward_model.devices import processes
 from reward_model.encoding import Encoder
 from reward_model.errors import run
 from reward_model.files import (
@@ -29,7 +30,7 @@ from reward_model.training import is_main_process, train
 
 BASE = Path("models/base")
 TOKENS = Path("data/tokens")
-PACKAGES = ("torch", "transformers", "trl", "tokenizers", "datasets", "safetensors")
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "tokenizers", "datasets", "safetensors")
 
 
 def main() -> None:
@@ -57,7 +58,12 @@ def main() -> None:
 def checkpoints_of(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
     """The states of trainings that differ from this one in nothing that matters to the weights."""
     decisive = {name: value for name, value in asdict(params).items() if name not in ("device", "save_steps")}
-    inputs = {"tokens": sha256_of(TOKENS / "train.parquet"), "base": sha256_of_folder(BASE)}
+    decisive["processes"] = processes()
+    inputs = {
+        "tokens": sha256_of(TOKENS / "train.parquet"),
+        "base": sha256_of_folder(BASE),
+        "script": sha256_of(Path(__file__)),
+    }
     return Checkpoints(FOLDER / training_key(decisive, inputs, versions))
 
 

@@ -57,6 +57,14 @@ def test_a_feature_that_never_differs_is_no_error() -> None:
     assert np.isfinite(FeatureBaseline(chosen, rejected, [str(n) for n in range(40)]).margins(chosen, rejected)).all()
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_answers_of_a_letter_or_of_words_that_occur_once_are_no_error(count: int) -> None:
+    letters = [pair(n, "A", "BB") for n in range(count)]
+    once = [pair(n, f"first{n}", f"second word{n}") for n in range(count)]
+    for pairs in (letters, once):
+        assert np.isfinite(TextBaseline(pairs).margins(pairs)).all()
+
+
 def test_one_prompt_alone_is_too_few_for_cross_validation_and_is_fitted_all_the_same() -> None:
     pairs = [pair(0, f"good {n}", "bad") for n in range(4)]
     assert accuracy(TextBaseline(pairs).margins(pairs)) == 1

@@ -2,15 +2,20 @@
 
 import gzip
 import json
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from conftest import Project, make_pairs, write_rows
 from reward_model.benchmarks import benchmark_figures, format_of, take_in_benchmark
+from reward_model.encoding import Encoder
+from reward_model.evaluation_report import worst_pairs_report
+from reward_model.files import read_jsonl
+from reward_model.pairs import Pair
 from reward_model.tables import read_parquet
+from test_metrics import table
 
 REWARD_BENCH = {"prompt": "Say hi.", "chosen": "hi", "rejected": "no", "subset": "hep-python", "id": 7}
 RM_BENCH = {"id": "x", "prompt": "2 + 2?", "chosen": ["4", "It is 4", "**4**"], "rejected": ["5", "It is 5", "**5**"]}
@@ -56,7 +61,7 @@ def test_each_format_becomes_its_pairs() -> None:
     assert taken(BEST)[1] == [(0, 0, 1, "4", "5", "set"), (0, 0, 2, "4", "6", "set")]
     assert taken(LISTS)[1] == [(0, 0, n, "4", str(4 + n), "Math") for n in (1, 2, 3)]
     by_scores = {(better, worse) for _, better, worse, *_ in taken(SCORES)[1]}
-    assert by_scores == {(1, 0), (1, 3), (2, 0), (2, 3), (3, 0)}
+    assert by_scores == {(1, 0), (1, 3), (2, 0), (2, 3)}
     matrix = taken(RM_BENCH | {"domain": "math"})[1]
     assert len(matrix) == 9
     assert (0, 2, 0, "**4**", "5", "math") in matrix
@@ -117,8 +122,8 @@ def test_best_of_n_is_right_where_no_response_is_better_than_the_highest() -> No
     right = scored([("a", 0, 1, 2.0), ("a", 0, 2, 2.0)])
     wrong = scored([("a", 0, 1, -1.0), ("a", 0, 2, -1.0)], number=1)
     second_best = pd.DataFrame(
-        {"row": 2, "chosen_index": [0, 0, 1], "rejected_index": [1, 2, 2]}
-        | {"chosen_reward": [1.0, 1.0, 3.0], "rejected_reward": [3.0, 0.0, 0.0]}
+        {"row": 2, "chosen_index": [0, 0], "rejected_index": [1, 2]}
+        | {"chosen_reward": [1.0, 1.0], "rejected_reward": [3.0, 0.0]}
     )
     found = benchmark_figures("best_of_n", pd.concat([right, wrong, second_best]))["best_of_n"]
     assert found == {"n": 3, "accuracy": pytest.approx(1 / 3), "by_chance": pytest.approx(1 / 3)}
@@ -145,8 +150,9 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     assert "rm: 18 pairs of 2 rows (rm_bench); turned away: none" in result.stdout
     assert "nothing: skipped: no pair in it: 1 missing_column" in result.stdout
     assert "broken: skipped: " in result.stdout
-    assert "train: skipped: another set has this name" in result.stdout
-    assert "set: skipped: cannot fetch hub:some/set at main: " in result.stdout
+    assert "train: skipped: the name is taken" in result.stdout
+    assert "some--set--filtered: cannot fetch hub:some/set at main: " in result.stdout
+    assert "some--set--filtered: skipped: it cannot be downloaded" in result.stdout
     counts = project.read("metrics/benchmarks.json")
     assert {name: own["format"] for name, own in counts["sets"].items()} == {
         "best": "best_of_n",
@@ -159,8 +165,8 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     seen = sum(splits[name]["pairs"] for name in ("train", "validation"))
     assert counts["sets"]["own"]["turned_away"] == {"prompt_trained_on": seen}
     assert counts["sets"]["own"]["kept"] == splits["test"]["pairs"]
-    assert set(counts["skipped"]) == {"broken", "nothing", "set", "train"}
-    assert len(read_parquet(project.folder / "data/benchmarks/best.parquet")) == 2 + 5
+    assert set(counts["skipped"]) == {"broken", "nothing", "some--set--filtered", "train"}
+    assert len(read_parquet(project.folder / "data/benchmarks/best.parquet")) == 2 + 4
     project.stage("baselines")
     printed = project.stage("evaluate").stdout
     figures = project.read("metrics/eval.json")
@@ -169,7 +175,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     assert set(figures["rm"]["rm_bench"]) == {"matrix", "easy", "normal", "hard", "average"}
     assert set(figures["rm"]["by_source"]) == {"math", "chat"}
     assert figures["best"]["best_of_n"]["n"] == 2
-    assert "set: skipped: " in printed
+    assert "some--set--filtered: skipped: " in printed
     assert "RM-Bench: easy" in printed
     worst = project.folder / "data/evaluation"
     assert {path.name for path in worst.iterdir()} == {f"worst_{name}.md" for name in figures}
@@ -185,8 +191,28 @@ def test_a_file_that_is_not_there_is_one_clear_error(project: Project) -> None:
 
 
 def test_the_worst_pairs_are_the_most_wrongly_judged_ones_in_order(trained: Project) -> None:
-    text = Path(trained.folder / "data/evaluation/worst_heldout.md").read_text()
+    pairs = [Pair.from_record(row) for row in read_jsonl(trained.folder / "data/pairs/test.jsonl")]
+    text = worst_pairs_report("heldout", table(np.linspace(-2, 1, len(pairs))), pairs)
     margins = [float(line.split("margin ")[1].split(" ")[0]) for line in text.splitlines() if line.startswith("## ")]
     assert margins == sorted(margins)
+    assert len(margins) > 5
     assert all(margin <= 0 for margin in margins)
+    assert f"> {pairs[0].chosen.splitlines()[0]}" in text
     assert text.startswith(f"# heldout: the {len(margins)} pairs judged most wrongly")
+
+
+def test_the_responses_of_a_row_are_cut_alike_as_when_they_are_scored(project: Project) -> None:
+    for name in ("prepare", "tokenize_pairs"):
+        project.stage(name)
+    row = {"prompt": "word " * 400, "responses": ["short", "long " * 40, "other"], "best": 0}
+    write_rows(project.folder / "data/external/best.jsonl", [row])
+    project.stage("benchmarks")
+    rows = read_parquet(project.folder / "data/benchmarks/best.parquet")
+    assert rows[0]["chosen_ids"] == rows[1]["chosen_ids"]
+    encoder = Encoder.load(project.folder / "data/tokens/tokenizer")
+    expected = encoder.encode([{"role": "user", "content": row["prompt"]}], row["responses"]).ids
+    assert [rows[0]["chosen_ids"], rows[0]["rejected_ids"], rows[1]["rejected_ids"]] == expected
+
+
+def test_a_set_without_a_known_subset_left_has_no_score() -> None:
+    assert benchmark_figures("reward_bench", scored([("other", 0, 1, 1.0)])) == {"reward_bench": {"score": None}}

@@ -96,7 +96,7 @@ def test_float32_comes_next_and_then_the_cpu_with_a_line_for_each(
 ) -> None:
     monkeypatch.setattr(device_check, "choose_device", lambda _: torch.device("cuda"))
     monkeypatch.setattr(device_check, "choose_dtype", lambda _, on: BF16 if on.type == "cuda" else FP32)
-    monkeypatch.setattr(device_check, "find_fault", lambda *given: "it is off" if given[-1] in faulty else None)
+    monkeypatch.setattr(device_check, "find_fault", lambda *given, **_: "it is off" if given[-1] in faulty else None)
     chosen = choose_compute(model, GROUPS, 0, "auto", "auto")
     assert (chosen.device.type, chosen.dtype) == (device, dtype)
     names = [str(each).removeprefix("torch.") for each in faulty]
@@ -106,10 +106,19 @@ def test_float32_comes_next_and_then_the_cpu_with_a_line_for_each(
 
 
 def test_the_cpu_is_not_checked(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_check, "find_fault", lambda *_: pytest.fail("the CPU is what others are compared with"))
+    monkeypatch.setattr(
+        device_check, "find_fault", lambda *_, **__: pytest.fail("the CPU is what others are compared with")
+    )
     assert choose_compute(model, GROUPS, 0, "cpu", "fp32").findings == ()
 
 
 def test_a_device_that_is_not_there_is_one_error(model: PreTrainedModel) -> None:
     with pytest.raises(UserError, match="the device mps is not on this machine"):
         choose_compute(model, GROUPS, 0, "mps", "auto")
+
+
+def test_scoring_is_checked_without_gradients_also_where_they_are_off(model: PreTrainedModel) -> None:
+    with torch.inference_mode():
+        assert find_fault(model, GROUPS, 0, CPU, BF16, gradients=False) is None
+    with altered_states(model, lambda states: states + 0.3 * states.abs()):
+        assert "states differ" in str(find_fault(model, GROUPS, 0, CPU, BF16, gradients=False))

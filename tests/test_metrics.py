@@ -89,8 +89,6 @@ def test_a_model_of_length_alone_gains_nothing_over_length() -> None:
     lengths = random_lengths(400)
     longer = lengths["chosen_characters"] - lengths["rejected_characters"]
     swap = (longer < 0) & (RNG.random(400) < 0.5)  # so that the longer one is right more often than not
-    for column in ("chosen_characters", "rejected_characters"):
-        lengths[column] = lengths[column].copy()
     chosen = np.where(swap, lengths["rejected_characters"], lengths["chosen_characters"])
     rejected = np.where(swap, lengths["chosen_characters"], lengths["rejected_characters"])
     lengths |= {"chosen_characters": chosen, "rejected_characters": rejected}

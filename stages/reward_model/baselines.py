@@ -28,8 +28,13 @@ class TextBaseline:
     def __init__(self, pairs: Sequence[Pair]) -> None:
         """Fit on training pairs."""
         responses = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
-        self._vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=min(2, len(pairs)))
-        self._vectorizer.fit(responses)
+        self._vectorizer: TfidfVectorizer | None = TfidfVectorizer(
+            sublinear_tf=True, ngram_range=(1, 2), min_df=2, token_pattern=r"(?u)\b\w+\b"
+        )
+        try:
+            self._vectorizer.fit(responses)
+        except ValueError:  # no word occurs twice
+            self._vectorizer = None
         self._regression = _fit(self._differences(pairs), [pair.prompt_id for pair in pairs])
 
     def margins(self, pairs: Sequence[Pair]) -> FloatArray:
@@ -38,8 +43,10 @@ class TextBaseline:
 
     def _differences(self, pairs: Sequence[Pair]) -> Any:
         chosen, rejected = ([getattr(pair, side) for pair in pairs] for side in ("chosen", "rejected"))
-        words = self._vectorizer.transform(chosen) - self._vectorizer.transform(rejected)
         lengths = np.log([len(text) for text in chosen]) - np.log([len(text) for text in rejected])
+        if self._vectorizer is None:
+            return csr_matrix(lengths[:, None])
+        words = self._vectorizer.transform(chosen) - self._vectorizer.transform(rejected)
         return hstack([words, csr_matrix(lengths[:, None])]).tocsr()
 
 
@@ -59,16 +66,17 @@ class FeatureBaseline:
 
 def _fit(differences: Any, prompt_ids: Sequence[str]) -> LogisticRegression:
     """A regression on both orders of every pair, with the strength that predicts the pairs of other prompts best."""
-    if len(set(prompt_ids)) < 2:  # nothing to validate on
-        prompt_ids = [str(number) for number in range(len(prompt_ids))]
     stack = vstack if hasattr(differences, "tocsr") else np.concatenate
     both = cast(Any, stack)([differences, -differences])
+    both = both.tocsr() if hasattr(both, "tocsr") else both
     labels = np.repeat([1, 0], len(prompt_ids))
     prompts = np.tile(np.array(prompt_ids), 2)
+    if len(set(prompt_ids)) < 2:  # nothing to validate on
+        return LogisticRegression(fit_intercept=False, max_iter=1000).fit(both, labels)
     folds = GroupKFold(min(FOLDS, len(set(prompt_ids)))).split(both, labels, prompts)
     # l1_ratios and the next: not scikit-learn's defaults of today, which it warns of.
     options: dict[str, Any] = {"Cs": STRENGTHS, "l1_ratios": (0,), "use_legacy_attributes": False}
     regression = LogisticRegressionCV(
         cv=list(folds), scoring="neg_log_loss", fit_intercept=False, max_iter=1000, **options
     )
-    return regression.fit(both.tocsr() if hasattr(both, "tocsr") else both, labels)
+    return regression.fit(both, labels)

@@ -120,9 +120,11 @@ def _ordered(row: Row, row_format: str) -> Iterator[tuple[int, int, list[str]]]:
         responses = chosen + rejected
     else:
         scores = _scores(row, len(responses))
-    for better, high in enumerate(scores):
-        for worse, low in enumerate(scores):
-            if high > low:
+    # The best against the others, not all against all: that would be thousands of pairs for a few dozen responses.
+    best = [place for place, score in enumerate(scores) if score == max(scores)]
+    for better in best:
+        for worse in range(len(scores)):
+            if worse not in best:
                 yield better, worse, responses
 
 
@@ -155,8 +157,11 @@ def benchmark_figures(row_format: str, pairs: pd.DataFrame) -> dict[str, Any]:
     return {"best_of_n": best_of_n(pairs)} if row_format == "best_of_n" else {}
 
 
-def reward_bench_sections(pairs: pd.DataFrame) -> dict[str, float]:
-    """Accuracy of each section that occurs, in which subsets weigh by their pairs, and `score`, the sections' mean."""
+def reward_bench_sections(pairs: pd.DataFrame) -> dict[str, float | None]:
+    """Accuracy of each section that occurs, in which subsets weigh by their pairs, and `score`, the sections' mean.
+
+    The score is None if no section occurs.
+    """
     correct = wins(margins_of(pairs))
     weight = pairs["source"].map(lambda source: WEIGHTS.get(source, 1.0)).to_numpy(dtype=float)
     sections = {}
@@ -164,7 +169,7 @@ def reward_bench_sections(pairs: pd.DataFrame) -> dict[str, float]:
         own = pairs["source"].isin(subsets).to_numpy()
         if own.any():
             sections[section] = float(np.average(correct[own], weights=weight[own]))
-    return {**sections, "score": float(np.mean(list(sections.values())))}
+    return {**sections, "score": float(np.mean(list(sections.values()))) if sections else None}
 
 
 def rm_bench_matrix(pairs: pd.DataFrame) -> dict[str, Any]:

@@ -52,9 +52,9 @@ class Checkpoints:
         for step in reversed(self._steps()):
             path = self._path(step)
             try:
-                check_checksums(path, unread=".none")
-            except UserError as error:
-                print(f"the state of step {step} cannot be used ({error}): trying the one before", file=sys.stderr)
+                check_checksums(path)
+            except UserError:
+                print(f"the state of step {step} is damaged: trying the one before", file=sys.stderr)
                 continue
             return path
         return None

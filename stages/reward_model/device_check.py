@@ -11,8 +11,9 @@ import torch
 from transformers import PreTrainedModel
 
 from reward_model.batching import Batch
-from reward_model.devices import choose_device, choose_dtype
+from reward_model.devices import choose_device, choose_dtype, processes
 from reward_model.encoding import Group
+from reward_model.errors import UserError
 from reward_model.model import hidden_states, last_states, share_prefixes, to_device
 
 GROUPS = 3  # pairs that are computed on both
@@ -38,9 +39,17 @@ class Compute:
 
 
 def choose_compute(
-    model: PreTrainedModel, groups: Sequence[Group], pad_token_id: int, device: str, precision: str
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    pad_token_id: int,
+    device: str,
+    precision: str,
+    *,
+    gradients: bool = False,
 ) -> Compute:
     """The wanted device and precision if the device passes the check, else float32 on it, else the CPU.
+
+    Several processes are not checked: they would have to agree on what to do about a fault.
 
     Args:
         model: in float32 on the CPU, where it stays.
@@ -48,17 +57,18 @@ def choose_compute(
         pad_token_id: the contract's.
         device: `train.device`.
         precision: `train.precision`.
+        gradients: whether they are checked too.
 
     Raises:
-        UserError: the device is not on this machine.
+        UserError: the device is not on this machine, or does not give the model back.
     """
     wanted = choose_device(device)
     dtype = choose_dtype(precision, wanted)
-    if wanted.type == "cpu":
+    if wanted.type == "cpu" or processes() > 1:
         return Compute(wanted, dtype)
     findings: list[str] = []
     for candidate in dict.fromkeys((dtype, torch.float32)):
-        fault = find_fault(model, groups[:GROUPS], pad_token_id, wanted, candidate)
+        fault = find_fault(model, groups[:GROUPS], pad_token_id, wanted, candidate, gradients=gradients)
         if fault is None:
             return Compute(wanted, candidate, tuple(findings))
         findings.append(f"{wanted.type} in {str(candidate).removeprefix('torch.')}: {fault}")
@@ -68,18 +78,29 @@ def choose_compute(
 
 
 def find_fault(
-    model: PreTrainedModel, groups: Sequence[Group], pad_token_id: int, device: torch.device, dtype: torch.dtype
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    pad_token_id: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    gradients: bool = True,
 ) -> str | None:
-    """What is wrong with computing `groups` on `device` in `dtype`, in a few words; None if nothing is."""
+    """What is wrong with computing `groups` on `device` in `dtype`, in a few words; None if nothing is.
+
+    Raises:
+        UserError: the device does not give the model back.
+    """
+    compute = _states_and_gradients if gradients else _states
     layout = share_prefixes(model, device)
     batch = layout(groups, pad_token_id)
     training = model.training
     model.eval()
     try:
-        expected = _states_and_gradients(model, batch, torch.float32)
+        expected = compute(model, batch, torch.float32)
         model.to(device)  # pyright: ignore[reportArgumentType]
-        found = _states_and_gradients(model, to_device(batch, device), dtype)
-        for name, one, other in zip(("states", "gradients"), found, expected, strict=True):
+        found = compute(model, to_device(batch, device), dtype)
+        for name, one, other in zip(("states", "gradients"), found, expected, strict=False):
             difference = _relative(one, other)
             if not difference <= TOLERANCE[dtype]:
                 return f"{name} differ from the CPU's by {difference:.2g} of their size"
@@ -89,9 +110,23 @@ def find_fault(
     except (RuntimeError, TypeError, NotImplementedError) as error:
         return str(error).strip().splitlines()[0]
     finally:
-        model.to("cpu")  # pyright: ignore[reportArgumentType]
+        _bring_back(model, device)
         model.train(training)
     return None
+
+
+def _bring_back(model: PreTrainedModel, device: torch.device) -> None:
+    try:
+        model.to("cpu")  # pyright: ignore[reportArgumentType]
+    except RuntimeError:
+        raise UserError(f"the device {device.type} does not answer any more: set train.device: cpu") from None
+
+
+@torch.no_grad()
+def _states(model: PreTrainedModel, batch: Batch, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """The last states (N, size), on the CPU."""
+    with _computing_in(dtype, batch):
+        return (last_states(model, **batch).float().cpu(),)
 
 
 def _states_and_gradients(model: PreTrainedModel, batch: Batch, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:

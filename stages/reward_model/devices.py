@@ -1,5 +1,7 @@
 """Which device and which precision to compute in."""
 
+import os
+
 import torch
 
 from reward_model.errors import UserError
@@ -18,6 +20,11 @@ def choose_device(wanted: str) -> torch.device:
         names = ", ".join(name for name, there in available.items() if there)
         raise UserError(f"the device {wanted} is not on this machine (it has {names}): take auto")
     return torch.device(wanted)
+
+
+def processes() -> int:
+    """How many processes the launcher has started; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:

@@ -17,6 +17,7 @@ from reward_model.errors import UserError
 VERSIONS_FILE = "versions.json"  # in a model's folder: of the packages that trained it
 CHECKSUMS_FILE = "SHA256SUMS"  # in a model's folder: as `sha256sum` writes and checks it
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+TORCH_SIGNS = ("PytorchStreamWriter failed", "inline_container")
 MODEL_SUFFIXES = {".safetensors", ".onnx", ".json", ".jinja"}  # of files that a loader may take for a model's
 
 
@@ -68,7 +69,8 @@ def is_disk_trouble(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in DISK_TROUBLE
     text = str(error)
-    return any(f"os error {number}" in text for number in DISK_TROUBLE) or "PytorchStreamWriter failed" in text
+    # safetensors tells the number; torch.save says that its file is not as long as it should be.
+    return any(f"os error {number}" in text for number in DISK_TROUBLE) or any(sign in text for sign in TORCH_SIGNS)
 
 
 def _tell_of_the_disk(target: Path, error: BaseException) -> None:
@@ -165,7 +167,7 @@ def write_checksums(folder: Path) -> None:
     write_text(folder / CHECKSUMS_FILE, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
 
 
-def check_checksums(folder: Path, unread: str) -> None:
+def check_checksums(folder: Path, unread: str | None = None) -> None:
     """Make sure that the files of `folder` are those that `write_checksums` saw.
 
     Args:

@@ -14,7 +14,7 @@ from reward_model.params import LoraParams
 
 @contextmanager
 def lora_adapters(model: PreTrainedModel, params: LoraParams) -> Iterator[None]:
-    """Train adapters and the reward head alone while the context lasts; then the adapters are merged into the weights.
+    """Train adapters and the reward head alone while the context lasts; if it ends well, merge them into the weights.
 
     Without `params.enabled` it changes nothing.
 
@@ -35,8 +35,6 @@ def lora_adapters(model: PreTrainedModel, params: LoraParams) -> Iterator[None]:
     except ValueError as error:
         raise UserError(f"train.lora.target_modules does not fit the base: {str(error).splitlines()[0]}") from None
     reward_head(model).requires_grad_(True)
-    try:
-        yield
-    finally:
-        adapted.merge_and_unload()
-        model.requires_grad_(True)
+    yield
+    adapted.merge_and_unload()
+    model.requires_grad_(True)

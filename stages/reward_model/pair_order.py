@@ -35,7 +35,12 @@ class EffectiveBatchSampler(Sampler[int]):
     """
 
     def __init__(
-        self, lengths: Sequence[int], effective_batch: int, seed: int, arrange: Callable[[list[int]], list[int]]
+        self,
+        lengths: Sequence[int],
+        effective_batch: int,
+        seed: int,
+        arrange: Callable[[list[int]], list[int]],
+        multiple: int = 1,
     ) -> None:
         """Sample the pairs that have these lengths.
 
@@ -44,15 +49,18 @@ class EffectiveBatchSampler(Sampler[int]):
             effective_batch: pairs in an optimizer step.
             seed: of the order.
             arrange: gives the lengths' numbers in an effective batch another order; micro-batches are cut from it.
+            multiple: the order is filled up to a multiple of it with the number after the last pair's, a row that
+                counts for nothing. (Several processes need equal shares, and would get some pairs twice.)
         """
         self.lengths = lengths
         self.effective_batch = effective_batch
         self.seed = seed
         self.arrange = arrange
+        self.filling = -len(lengths) % multiple
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + self.filling
 
     def set_epoch(self, epoch: int) -> None:
         """The trainer calls this before each epoch."""
@@ -63,6 +71,7 @@ class EffectiveBatchSampler(Sampler[int]):
         order = torch.randperm(len(self.lengths), generator=generator).tolist()
         for start in range(0, len(order), self.effective_batch):
             yield from self.arrange(order[start : start + self.effective_batch])
+        yield from [len(self.lengths)] * self.filling
 
 
 def balanced(numbers: Sequence[int], lengths: Sequence[int], batch_size: int) -> list[int]:

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -61,9 +61,9 @@ class PairTrainer(RewardTrainer):
         self.totals = PairTotals()
         self.since_log = PairTotals()
         self.recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
-        # Of the step under way: the pairs of each micro-batch, and the losses and margins computed so far.
+        # Of the step under way: the rows of each micro-batch; the losses and margins so far, and which are of pairs.
         self._under_way: list[list[int]] = []
-        self._computed: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._computed: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self.sampler
@@ -80,7 +80,9 @@ class PairTrainer(RewardTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
         """Pairs in the effective batch, over all processes."""
-        pairs = torch.tensor(sum(len(batch["ends"]) // 2 for batch in batch_samples), device=device)
+        pairs = torch.tensor(
+            sum(int(self._are_pairs(batch["numbers"]).sum()) for batch in batch_samples), device=device
+        )
         return cast(torch.Tensor, self.accelerator.reduce(pairs, "sum"))
 
     def training_step(
@@ -113,11 +115,12 @@ class PairTrainer(RewardTrainer):
             chosen, rejected, margin, self.params.label_smoothing, self.params.center_rewards_coefficient
         )
         self._require_finite(losses, numbers)
-        computed = (losses.detach().float(), (chosen - rejected).detach().float())
-        self._computed.append(cast(Any, self.accelerator.gather_for_metrics(computed)))
+        computed = (losses.detach().float(), (chosen - rejected).detach().float(), self._are_pairs(numbers))
+        self._computed.append(cast(Any, self.accelerator.gather(computed)))
         assert num_items_in_batch is not None
         # Gradients are averaged over processes, so each one's share is scaled up by their number.
-        return losses.sum() / num_items_in_batch * self.accelerator.num_processes
+        share = (losses * self._are_pairs(numbers)).sum() / num_items_in_batch
+        return share * self.accelerator.num_processes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log loss, accuracy and margin per pair instead of the trainer's means of batch means."""
@@ -128,27 +131,46 @@ class PairTrainer(RewardTrainer):
         super().log(logs, start_time)
 
     def restore_counts(self, checkpoint: Path) -> None:
-        """Go on counting pairs where a checkpoint was made."""
+        """Go on counting pairs, and saving memory, as when a checkpoint was made."""
         counts = json.loads((checkpoint / COUNTS_FILE).read_text(encoding="utf-8"))
         self.totals, self.since_log = PairTotals(**counts["totals"]), PairTotals(**counts["since_log"])
         self.recent.extend((loss, correct) for loss, correct in counts["recent"])
         self.step_downs = counts["step_downs"]
+        self.frugality = Frugality(**counts["frugality"])
+        if self.frugality.checkpointing:
+            cast(Any, self.model).activation_checkpointing_enable()
+
+    def _are_pairs(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Which rows are pairs, (pairs,): `EffectiveBatchSampler` fills up with one that is none."""
+        return numbers < len(self.pair_ids)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """As the trainer's, but whole or not at all; without space for it training goes on."""
         step = self.state.global_step
+        reason = self._disk_trouble_of(lambda: super(PairTrainer, self)._save_checkpoint(model, trial))
+        if self.is_world_process_zero() and reason is None:
+            reason = self._disk_trouble_of(lambda: self._save_counts(self.checkpoints.staging / f"checkpoint-{step}"))
+        # All processes meet here, whatever became of their part.
+        failed = torch.tensor(int(reason is not None), device=self.accelerator.device)
+        failed = int(cast(torch.Tensor, self.accelerator.reduce(failed, "sum")).item())
+        if not self.is_world_process_zero():
+            return
+        if not failed:
+            reason = self._disk_trouble_of(lambda: self.checkpoints.keep(step))
+        if failed or reason is not None:
+            shutil.rmtree(self.checkpoints.staging, ignore_errors=True)
+            reason = reason or "another process has the reason"
+            say(f"the state of step {step} cannot be saved ({reason}): training goes on, and cannot be resumed there")
+
+    def _disk_trouble_of(self, write: Callable[[], Any]) -> str | None:
+        """Write, and say what the disk had against it."""
         try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.is_world_process_zero():
-                self._save_counts(self.checkpoints.staging / f"checkpoint-{step}")
-                self.checkpoints.keep(step)
+            write()
         except (OSError, RuntimeError, SafetensorError) as error:
             if not is_disk_trouble(error):
                 raise
-            shutil.rmtree(self.checkpoints.staging, ignore_errors=True)
-            reason = str(error).strip().splitlines()[0]
-            say(f"the state of step {step} cannot be saved ({reason}): training goes on, and cannot be resumed there")
+            return str(error).strip().splitlines()[0]
+        return None
 
     def _save_counts(self, folder: Path) -> None:
         counts = {
@@ -156,6 +178,7 @@ class PairTrainer(RewardTrainer):
             "since_log": asdict(self.since_log),
             "recent": list(self.recent),
             "step_downs": self.step_downs,
+            "frugality": asdict(self.frugality),
         }
         (folder / COUNTS_FILE).write_text(json.dumps(counts), encoding="utf-8")
 
@@ -176,6 +199,8 @@ class PairTrainer(RewardTrainer):
             if not is_out_of_memory(error):
                 if self.on_cpu:
                     raise
+                if self.accelerator.num_processes > 1:
+                    raise UserError(f"the device failed in step {self.state.global_step + 1}: {fault}") from None
                 raise DeviceFailed(fault) from None
             return loss, fault
         return loss, None
@@ -220,7 +245,8 @@ class PairTrainer(RewardTrainer):
         say(f"out of memory in step {step}: {done} from here on")
 
     def _end_step(self) -> None:
-        for losses, margins in self._computed:
+        for all_losses, all_margins, are_pairs in self._computed:
+            losses, margins = all_losses[are_pairs], all_margins[are_pairs]
             self.totals.add(losses, margins)
             self.since_log.add(losses, margins)
             self.recent.extend(zip(losses.tolist(), right(margins).tolist(), strict=True))
@@ -228,7 +254,7 @@ class PairTrainer(RewardTrainer):
         self._under_way.clear()
 
     def _require_finite(self, losses: torch.Tensor, numbers: torch.Tensor) -> None:
-        finite = torch.isfinite(losses)
+        finite = torch.isfinite(losses) | ~self._are_pairs(numbers)
         if not finite.all():
             ids = ", ".join(self.pair_ids[number] for number in numbers[~finite].tolist())
             raise UserError(
@@ -254,12 +280,24 @@ class ProgressBar(TrainerCallback):
         self.bar.update(self.trainer.totals.pairs - self.bar.n)
 
 
-class StopWhenAsked(TrainerCallback):
-    """Ends the training after a whole step, with a checkpoint, if somebody wishes it."""
+class Steward(TrainerCallback):
+    """Keeps a training that is taken up again in order; ends it after a whole step, saved, if somebody wishes it."""
 
     def __init__(self, trainer: PairTrainer, wish: Interruption) -> None:
         self.trainer = trainer
         self.wish = wish
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Save as often as params.yaml says now, not as it said when the state was saved."""
+        state.save_steps = int(args.save_steps)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the sampler the epoch: what skips batches and what shares them out hides it from the trainer."""
+        self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Save and stop; and save nothing where training is over anyway."""

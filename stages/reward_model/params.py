@@ -169,7 +169,7 @@ class EvaluateParams:
         description="file, or folder of files, with external sets: RewardBench, RM-Bench, best-of-n lists, pairs"
     )
     hub_sets: list[Annotated[str, Field(pattern=r"^[^\s:]+(:[^\s:]+)?$")]] = Field(
-        description="external sets of the Hugging Face hub, as NAME or NAME:SPLIT"
+        description="external sets of the Hugging Face hub, as NAME, NAME:SPLIT or NAME@REVISION:SPLIT"
     )
 
 

@@ -6,19 +6,19 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from reward_model.encoding import EncodedResponses
+from reward_model.encoding import TokenIds
 from reward_model.files import missing_input, new_file
 from reward_model.pairs import Pair
 
 
-def token_row(pair: Pair, encoded: EncodedResponses) -> dict[str, Any]:
+def token_row(pair: Pair, chosen_ids: TokenIds, rejected_ids: TokenIds) -> dict[str, Any]:
     """A row of data/tokens. `margin` is 0 where the pair has none; the character counts are for evaluation."""
     return {
         "id": pair.id,
         "source": pair.source,
         "prompt_id": pair.prompt_id,
-        "chosen_ids": encoded.ids[0],
-        "rejected_ids": encoded.ids[1],
+        "chosen_ids": chosen_ids,
+        "rejected_ids": rejected_ids,
         "margin": pair.margin or 0.0,
         "chosen_characters": len(pair.chosen),
         "rejected_characters": len(pair.rejected),

@@ -20,15 +20,15 @@ from reward_model.base_tokenizer import load_transformers_tokenizer
 from reward_model.batching import Layout, groups_of, packed_batch, packed_length
 from reward_model.checkpoints import Checkpoints, Interruption, interruption
 from reward_model.device_check import Compute, choose_compute
-from reward_model.devices import choose_dtype
+from reward_model.devices import choose_dtype, processes
 from reward_model.encoding import Encoder
 from reward_model.errors import UserError
 from reward_model.lean_layers import lean_layers
 from reward_model.lora import lora_adapters
-from reward_model.memory import DeviceFailed, is_out_of_memory, release_memory
+from reward_model.memory import DeviceFailed, release_memory
 from reward_model.model import layout_of, rewards, share_prefixes
 from reward_model.pair_order import EffectiveBatchSampler, PairCollator, balanced
-from reward_model.pair_trainer import PairTrainer, ProgressBar, StopWhenAsked, say
+from reward_model.pair_trainer import PairTrainer, ProgressBar, Steward, say
 from reward_model.params import TrainParams
 from reward_model.vocabulary import vocabulary_of
 
@@ -73,7 +73,7 @@ class Training:
             say(f"goes on from {latest}")
         progress = ProgressBar(trainer, round(len(self.pairs) * self.params.num_train_epochs))
         trainer.add_callback(progress)
-        trainer.add_callback(StopWhenAsked(trainer, self.wish))
+        trainer.add_callback(Steward(trainer, self.wish))
         with closing(progress.bar), lean_layers(self.model):
             try:
                 trainer.train(resume_from_checkpoint=None if latest is None else str(latest))
@@ -81,8 +81,8 @@ class Training:
                 _rescue(trainer)
                 self._require_state(trainer, failure)
                 raise
-            except RuntimeError as error:  # outside of the steps' forward and backward passes
-                if compute.device.type == "cpu" or not is_out_of_memory(error):
+            except RuntimeError as error:  # outside of the steps' forward and backward passes; weights may be half new
+                if compute.device.type == "cpu" or processes() > 1:
                     raise
                 failure = DeviceFailed(str(error).splitlines()[0])
                 self._require_state(trainer, failure)
@@ -99,7 +99,11 @@ class Training:
     def _trainer(self, compute: Compute, layout: Layout) -> PairTrainer:
         config = reward_config(self.params, compute, self.checkpoints.staging, len(self.pairs))
         lengths = [packed_length(group) for group in groups_of(self.pairs)]
-        rows = [{"number": number, **{key: pair[key] for key in COLUMNS}} for number, pair in enumerate(self.pairs)]
+        filling = min(self.pairs, key=lambda pair: packed_length(groups_of([pair])[0]))  # the shortest will do
+        rows = [
+            {"number": number, **{key: pair[key] for key in COLUMNS}}
+            for number, pair in enumerate([*self.pairs, filling])
+        ]
         trainer = PairTrainer(
             model=self.model,
             args=config,
@@ -139,7 +143,7 @@ def train(
     """
     groups = groups_of(pairs)
     pad_token_id = encoder.contract.pad_token_id
-    compute = choose_compute(model, groups, pad_token_id, params.device, params.precision)
+    compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
     # An instance attribute, so that what wraps the model (autocast, DDP) calls it as it would the class's own.
     model.forward = partial(rewards, model)
     with ExitStack() as stack:
@@ -219,7 +223,8 @@ def effective_batch_sampler(lengths: Sequence[int], config: RewardConfig, layout
         arrange = partial(balanced, lengths=lengths, batch_size=config.per_device_train_batch_size)
     else:
         arrange = partial(sorted, key=lambda number: lengths[number])  # for less padding
-    return EffectiveBatchSampler(lengths, effective_batch_of(config), config.seed, arrange)
+    multiple = config.per_device_train_batch_size * config.world_size if config.world_size > 1 else 1
+    return EffectiveBatchSampler(lengths, effective_batch_of(config), config.seed, arrange, multiple)
 
 
 def effective_batch_of(config: TrainingArguments) -> int:
@@ -249,8 +254,8 @@ def _moved_to_cpu(training: Training, compute: Compute, fault: str) -> Compute:
     """
     finding = f"{compute.device.type} failed in training: {fault}"
     say(f"{finding}; the CPU takes over")
-    release_memory()
     try:
+        release_memory()
         training.model.to("cpu")  # pyright: ignore[reportArgumentType]
     except RuntimeError:
         raise UserError(f"{finding}, and it does not answer any more: set train.device: cpu and run again") from None

@@ -14,7 +14,7 @@ from reward_model.encoding import Group
 def vocabulary_of(
     groups: Sequence[Group], model: PreTrainedModel, pad_token_id: int, weight_decay: float
 ) -> Iterator[torch.Tensor]:
-    """Leave the model only the embeddings of tokens in `groups` while the context lasts; then put all back.
+    """Leave the model only the embeddings of tokens in `groups` while the context lasts; put all back if it ends well.
 
     A token that does not occur has no gradient, so Adam leaves its embedding as it is, unless weights decay: the result
     is the same, and no gradient, moments or time are spent on most of a vocabulary. Where embeddings are not trained,
@@ -40,9 +40,7 @@ def vocabulary_of(
         padding_idx=int(new_ids[fixed]) if fixed is not None and fixed in used else None,
     )
     model.set_input_embeddings(compact)
-    try:
-        yield new_ids
-    finally:
-        trained = compact.weight.detach()
-        full.to(trained.device).weight.data[used.to(trained.device)] = trained
-        model.set_input_embeddings(full)
+    yield new_ids
+    trained = compact.weight.detach()
+    full.to(trained.device).weight.data[used.to(trained.device)] = trained
+    model.set_input_embeddings(full)

@@ -48,7 +48,7 @@ def main() -> None:
         seconds, expected = time.perf_counter() - start, sha256_of(project / MODEL)
         kills = failed = resumed = 0
         afresh(project)
-        while kills < options.kills:
+        while kills < options.kills and failed < options.kills:
             log = project / "log"
             ended = killed(project, generator.uniform(0, seconds), log)
             resumed += "goes on from" in log.read_text(errors="replace")
