@@ -16,7 +16,8 @@ plots: $(INSTALLED)
 	$(BIN)/python stages/plots.py
 
 test: $(INSTALLED) check
-	$(BIN)/python -m pytest tests/
+# Two workers, one thread each: most of a test is starting processes, which one thread does.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
