@@ -98,9 +98,11 @@ folder = Path("fetched"); folder.mkdir()
 run(lambda: fetch.fetch_base(load_params().base, folder))
 """
 FETCH_DATA = """
+from reward_model.hub import download_dataset
 from reward_model.params import load_params
 folder = Path("fetched"); folder.mkdir()
-run(lambda: fetch.fetch_hub_pairs(load_params().data, folder))
+data = load_params().data
+run(lambda: download_dataset(data.source.removeprefix("hub:"), data.split, data.revision, folder / "hub.parquet"))
 """
 
 
