@@ -82,7 +82,7 @@ class HubSet:
 def sources(params: EvaluateParams, downloads: Path) -> Iterator[tuple[str, Path | HubSet]]:
     """The sets that are asked for, by name: a file each, or a data set of the hub."""
     path = Path(params.sets_path)
-    for file in data_files(path):
+    for file in data_files(path, "evaluate.sets_path"):
         yield file.name.split(".")[0], file
     for text in params.hub_sets:
         hub_set = HubSet(text, downloads)

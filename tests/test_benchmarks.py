@@ -187,7 +187,7 @@ def test_a_file_that_is_not_there_is_one_clear_error(project: Project) -> None:
     project.set_params({"evaluate.sets_path": "data/no_such_folder"})
     result = project.run("stages/benchmarks.py")
     assert result.returncode == 1
-    assert result.stderr.startswith("error: data/no_such_folder not found")
+    assert result.stderr.startswith("error: data/no_such_folder not found: set evaluate.sets_path")
 
 
 def test_the_worst_pairs_are_the_most_wrongly_judged_ones_in_order(trained: Project) -> None:

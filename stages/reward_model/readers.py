@@ -32,8 +32,12 @@ def read_rows(path: Path) -> Iterator[Row]:
             raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
 
 
-def data_files(path: Path) -> list[Path]:
+def data_files(path: Path, key: str = "data.path") -> list[Path]:
     """The data files below a folder, in the order of their names, or the file itself.
+
+    Args:
+        path: a file or a folder.
+        key: of params.yaml, that says so.
 
     Raises:
         UserError: nothing is there, or the file's ending is unknown.
@@ -41,7 +45,7 @@ def data_files(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(p for p in path.rglob("*") if p.is_file() and _format_of(p) in READERS)
     if not path.exists():
-        raise UserError(f"{path} not found: give a {_known_formats()} file, or a folder of them")
+        raise UserError(f"{path} not found: set {key} to a {_known_formats()} file, or to a folder of them")
     if _format_of(path) not in READERS:
         raise UserError(f"{path}: unknown format; {_known_formats()} files are read, also with .gz added")
     return [path]
