@@ -159,16 +159,49 @@ def scored(manager: "RewardModelManager", arguments: argparse.Namespace) -> str:
     from reward_model.prompts import read_prompt
     from reward_model.report import ranking_report
 
-    prompt = read_prompt(arguments.prompt or "")
+    prompt = read_prompt(given_prompt(arguments.prompt or ""))
+    responses = arguments.responses or [arguments.response_a, arguments.response_b]
+    tell_of_cuts(manager, prompt, responses if arguments.text is None else [arguments.text])
     if arguments.text is not None:
         reward = manager.get_reward_score(arguments.text, prompt)
         return json.dumps({"reward": reward}) if arguments.json else f"{reward:.4f}"
     if arguments.responses is None:
-        return compared(manager, prompt, [arguments.response_a, arguments.response_b], as_json=arguments.json)
+        return compared(manager, prompt, responses, as_json=arguments.json)
     ranking = manager.rank_responses(prompt, arguments.responses)
     if arguments.json:
         return json.dumps({"ranking": [asdict(item) for item in ranking]})
     return ranking_report(ranking, manager.calibration)
+
+
+def given_prompt(prompt: str) -> str:
+    """The --prompt as it is.
+
+    Raises:
+        UserError: it names a file that is no chat's; scoring its name would be no use.
+    """
+    if prompt.startswith("@") and not prompt.endswith(".json") and Path(prompt[1:]).is_file():
+        raise UserError(f"{prompt[1:]}: a chat is read from a file whose name ends in .json")
+    return prompt
+
+
+def tell_of_cuts(manager: "RewardModelManager", prompt: "Prompt", responses: list[str]) -> None:
+    """Say on stderr what of texts that are too long the reward will not see."""
+    from reward_model.prompts import as_messages
+
+    scorer = manager._loaded()
+    scorer.encode(prompt, responses)  # what cannot be encoded is told here
+    encoded = scorer.encoder.encode(as_messages(prompt), responses)
+    cuts = [f"the first {encoded.prompt_tokens_cut} tokens of the prompt"] if encoded.prompt_tokens_cut else []
+    for number, cut in enumerate(encoded.response_tokens_cut, 1):
+        if cut:
+            cuts.append(
+                f"{cut} tokens from the middle of {'the text' if len(responses) == 1 else f'response {number}'}"
+            )
+    if cuts:
+        limit = scorer.encoder.contract.max_length
+        print(
+            f"note: longer than the {limit} tokens that the model takes; left out: {', '.join(cuts)}", file=sys.stderr
+        )
 
 
 def compared(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, as_json: bool) -> str:

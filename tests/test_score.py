@@ -255,3 +255,24 @@ def test_a_reader_that_goes_away_is_no_error(trained: Project) -> None:
     assert len(result.stdout.splitlines()) == 1
     assert "Traceback" not in result.stderr
     assert "Exception ignored" not in result.stderr
+
+
+def test_what_is_cut_from_texts_that_are_too_long_is_told_on_stderr(command: Any) -> None:
+    result = command("--text", "word " * 500)
+    assert result.status == 0
+    assert isinstance(float(result.out), float)
+    assert result.err.startswith("note: longer than the 160 tokens that the model takes; left out: ")
+    assert result.err.endswith(" tokens from the middle of the text\n")
+    result = command("--prompt", "word " * 500, "--response_a", "short", "--response_b", "no", "--json")
+    assert json.loads(result.out)["preferred"] in ("a", "b", "tie")
+    assert " tokens of the prompt\n" in result.err
+    assert command("--text", "short").err == ""
+
+
+def test_a_file_of_another_name_is_not_taken_for_the_prompt_itself(command: Any, tmp_path: Path) -> None:
+    path = tmp_path / "chat.txt"
+    path.write_text("[]")
+    result = command("--prompt", f"@{path}", "--text", "6")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == f"error: {path}: a chat is read from a file whose name ends in .json\n"
+    assert command("--prompt", "@nobody", "--text", "6").status == 0
