@@ -61,7 +61,9 @@ def main() -> None:
             print(f"prompt: {prompt}")
             print(compared(manager, prompt, responses, as_json=False), end="\n\n")
     else:
-        print(scored(manager, arguments))
+        prompt, responses = what_is_typed(arguments)
+        print(scored(manager, arguments, prompt, responses))
+        tell_of_cuts(manager, prompt, responses)
 
 
 def backend(arguments: argparse.Namespace) -> str:
@@ -154,20 +156,30 @@ def check_combination(given: argparse.Namespace) -> None:
         raise UserError("--json goes with --text, --responses, or --response_a and --response_b")
 
 
-def scored(manager: "RewardModelManager", arguments: argparse.Namespace) -> str:
-    """The result for a text, two responses or several, for people or as JSON."""
+def what_is_typed(arguments: argparse.Namespace) -> tuple["Prompt", list[str]]:
+    """The prompt, and what answers it.
+
+    Raises:
+        UserError: the prompt names a file that holds no chat.
+    """
     from reward_model.prompts import read_prompt
-    from reward_model.report import ranking_report
 
     prompt = read_prompt(given_prompt(arguments.prompt or ""))
-    responses = arguments.responses or [arguments.response_a, arguments.response_b]
-    tell_of_cuts(manager, prompt, responses if arguments.text is None else [arguments.text])
+    if arguments.text is not None:
+        return prompt, [arguments.text]
+    return prompt, arguments.responses or [arguments.response_a, arguments.response_b]
+
+
+def scored(manager: "RewardModelManager", arguments: argparse.Namespace, prompt: "Prompt", responses: list[str]) -> str:
+    """The result for a text, two responses or several, for people or as JSON."""
+    from reward_model.report import ranking_report
+
     if arguments.text is not None:
         reward = manager.get_reward_score(arguments.text, prompt)
         return json.dumps({"reward": reward}) if arguments.json else f"{reward:.4f}"
     if arguments.responses is None:
         return compared(manager, prompt, responses, as_json=arguments.json)
-    ranking = manager.rank_responses(prompt, arguments.responses)
+    ranking = manager.rank_responses(prompt, responses)
     if arguments.json:
         return json.dumps({"ranking": [asdict(item) for item in ranking]})
     return ranking_report(ranking, manager.calibration)
@@ -185,11 +197,10 @@ def given_prompt(prompt: str) -> str:
 
 
 def tell_of_cuts(manager: "RewardModelManager", prompt: "Prompt", responses: list[str]) -> None:
-    """Say on stderr what of texts that are too long the reward will not see."""
+    """Say on stderr what of texts that are too long the reward, which was computed of them, did not see."""
     from reward_model.prompts import as_messages
 
     scorer = manager._loaded()
-    scorer.encode(prompt, responses)  # what cannot be encoded is told here
     encoded = scorer.encoder.encode(as_messages(prompt), responses)
     cuts = [f"the first {encoded.prompt_tokens_cut} tokens of the prompt"] if encoded.prompt_tokens_cut else []
     for number, cut in enumerate(encoded.response_tokens_cut, 1):
