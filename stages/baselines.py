@@ -6,15 +6,15 @@ A logistic regression on TF-IDF and length, and one on the features of the untra
 pairs; and traits of each response's form. A stage of its own, since none of it depends on how the model is trained.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 import reward_model.environment  # noqa: F401
 from reward_model.baselines import FeatureBaseline, TextBaseline
-from reward_model.batching import distinct_groups, groups_of
+from reward_model.batching import groups_of, of_both_sides
 from reward_model.device_check import choose_compute
 from reward_model.encoding import Encoder
 from reward_model.errors import run
@@ -44,18 +44,9 @@ def main() -> None:
 
     def features(rows: list[dict[str, Any]], name: str) -> tuple["FloatArray", "FloatArray"]:
         """The features (pairs, size) of chosen and of rejected."""
-        groups, places = distinct_groups(rows)
-        found = dict(
-            tqdm(
-                features_of_groups(model, groups, pad_token_id, params.evaluate.batch_size),
-                total=len(groups),
-                unit="prompt",
-                desc=f"features of {name}",
-            )
-        )
-        sides = [[found[group][place] for group, place in of_pair] for of_pair in places]
-        chosen, rejected = np.array(sides, dtype=float).swapaxes(0, 1)
-        return chosen, rejected
+        compute = partial(features_of_groups, model, pad_token_id=pad_token_id, batch_size=params.evaluate.batch_size)
+        chosen, rejected = of_both_sides(rows, compute, f"features of {name}")
+        return np.array(chosen, dtype=float), np.array(rejected, dtype=float)
 
     train_pairs = pairs_of_set(Path("data/pairs/train.jsonl"), train_rows)
     text = TextBaseline(train_pairs)

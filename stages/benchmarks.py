@@ -110,9 +110,8 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
             continue
         kept += of_row
         for item in of_row:
-            places = {"row": item.row, "chosen_index": item.chosen_index, "rejected_index": item.rejected_index}
             row = token_row(item.pair, ids[item.pair.chosen], ids[item.pair.rejected])
-            rows.append({**row, **places, "format": row_format})
+            rows.append({**row, **item.places, "format": row_format})
     counts = {**intake.counts(), "kept": len(kept), "format": row_format}
     if not kept:
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts["turned_away"].items()) or "it is empty"

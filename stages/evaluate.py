@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from tqdm import tqdm
 
 import reward_model.environment  # noqa: F401
 from reward_model import plot_data
-from reward_model.batching import distinct_groups, groups_of
+from reward_model.batching import groups_of, of_both_sides
 from reward_model.benchmarks import benchmark_figures
 from reward_model.calibration import Calibration, fit_calibration
 from reward_model.device_check import choose_compute
@@ -67,13 +66,9 @@ def score_rows(
     model: "PreTrainedModel", pad_token_id: int, params: EvaluateParams, rows: list[dict[str, Any]], name: str
 ) -> pd.DataFrame:
     """A table of rows of data/tokens without their tokens, with the rewards of both sides."""
-    groups, places = distinct_groups(rows)
-    scores = score_groups(model, groups, pad_token_id, params.batch_size)
-    rewards = dict(tqdm(scores, total=len(groups), unit="prompt", desc=name))
-    table = pd.DataFrame(rows).drop(columns=["chosen_ids", "rejected_ids"])
-    for side, places_of_side in zip(SCORED, zip(*places, strict=True), strict=True):
-        table[side] = [rewards[group][place] for group, place in places_of_side]
-    return table
+    compute = partial(score_groups, model, pad_token_id=pad_token_id, batch_size=params.batch_size)
+    rewards = dict(zip(SCORED, of_both_sides(rows, compute, name), strict=True))
+    return pd.DataFrame(rows).drop(columns=["chosen_ids", "rejected_ids"]).assign(**rewards)
 
 
 def with_baselines(pairs: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -4,7 +4,7 @@
     python stages/export.py --push-to-hub OWNER/NAME      upload models/export (private, unless --public is given)
 
 The folder holds safetensors, config, tokenizer with its chat template, the scoring contract, the calibration,
-checksums, metadata.json, a model card (README.md), and by `export.onnx` an ONNX file. Each artefact is loaded again
+checksums, metadata.json, a model card (README.md), and by `export.onnx` ONNX files. Each artefact is loaded again
 in a fresh process; if its rewards are not those of the trained model, nothing is exported.
 """
 
@@ -94,7 +94,7 @@ def check_artefacts(folder: Path, params: ExportParams) -> dict[str, dict[str, f
     expected = rewards_of(REWARD, TEST_PAIRS, "torch")
     artefacts = {"safetensors": ("torch", "*.safetensors", params.dtype == "fp32")}
     if params.onnx != "none":
-        artefacts["onnx"] = ("onnx", "*.onnx", params.onnx == "fp32")
+        artefacts["onnx"] = ("onnx", "*.onnx*", params.onnx == "fp32")
     checks = {}
     for name, (backend, files, exact) in artefacts.items():
         size = sum(path.stat().st_size for path in folder.glob(files))

@@ -96,7 +96,7 @@ def pair_from_mt_bench(row: Row) -> Pair:
 
 
 def make_splits(intake: Intake, external: Intake, data: DataParams) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
-    """Split by prompt, keep the external prompts out of training and validation, and limit the training pairs.
+    """Split by prompt, keep the external prompts out of training and validation, and limit the pairs of each split.
 
     Returns:
         The pairs by split, and the counts for metrics/data.json.
@@ -115,15 +115,16 @@ def make_splits(intake: Intake, external: Intake, data: DataParams) -> tuple[dic
     for name in ("train", "validation"):
         splits[name] = [pair for pair in splits[name] if normalised_prompt(pair.prompt) not in external_prompts]
     leaked = before - sum(map(len, splits.values()))
-    available = len(splits["train"])
-    splits["train"] = choose_pairs(splits["train"], data.max_samples, data.seed)
+    available = {name: len(pairs) for name, pairs in splits.items()}
+    most = {"train": data.max_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
+    splits = {name: choose_pairs(pairs, most[name], data.seed) for name, pairs in splits.items()}
     splits["mt_bench_human"] = external.pairs
     check_not_empty(splits, intake)
     counts = {
         "source": data.source,
         **intake.counts(),
         "prompts_of_mt_bench_removed": leaked,
-        "train_available": available,
+        "available": available,
         "mt_bench_human": external.counts(),
         "splits": {name: describe(pairs) for name, pairs in splits.items()},
     }

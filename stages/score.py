@@ -164,7 +164,7 @@ def what_is_typed(arguments: argparse.Namespace) -> tuple["Prompt", list[str]]:
     """
     from reward_model.prompts import read_prompt
 
-    prompt = read_prompt(given_prompt(arguments.prompt or ""))
+    prompt = read_prompt(arguments.prompt or "")
     if arguments.text is not None:
         return prompt, [arguments.text]
     return prompt, arguments.responses or [arguments.response_a, arguments.response_b]
@@ -185,34 +185,13 @@ def scored(manager: "RewardModelManager", arguments: argparse.Namespace, prompt:
     return ranking_report(ranking, manager.calibration)
 
 
-def given_prompt(prompt: str) -> str:
-    """The --prompt as it is.
-
-    Raises:
-        UserError: it names a file that is no chat's; scoring its name would be no use.
-    """
-    if prompt.startswith("@") and not prompt.endswith(".json") and Path(prompt[1:]).is_file():
-        raise UserError(f"{prompt[1:]}: a chat is read from a file whose name ends in .json")
-    return prompt
-
-
 def tell_of_cuts(manager: "RewardModelManager", prompt: "Prompt", responses: list[str]) -> None:
-    """Say on stderr what of texts that are too long the reward, which was computed of them, did not see."""
-    from reward_model.prompts import as_messages
+    """Say on stderr what of texts that are too long the rewards did not see."""
+    from reward_model.report import cuts_report
 
-    scorer = manager._loaded()
-    encoded = scorer.encoder.encode(as_messages(prompt), responses)
-    cuts = [f"the first {encoded.prompt_tokens_cut} tokens of the prompt"] if encoded.prompt_tokens_cut else []
-    for number, cut in enumerate(encoded.response_tokens_cut, 1):
-        if cut:
-            cuts.append(
-                f"{cut} tokens from the middle of {'the text' if len(responses) == 1 else f'response {number}'}"
-            )
-    if cuts:
-        limit = scorer.encoder.contract.max_length
-        print(
-            f"note: longer than the {limit} tokens that the model takes; left out: {', '.join(cuts)}", file=sys.stderr
-        )
+    note = cuts_report(manager.encode(prompt, responses), manager.max_length)
+    if note:
+        print(note, file=sys.stderr)
 
 
 def compared(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, as_json: bool) -> str:
@@ -228,6 +207,12 @@ def compared(manager: "RewardModelManager", prompt: "Prompt", responses: list[st
 
 def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> None:
     """Score --input into --output; exit status 1 if some rows could not be scored."""
+    from reward_model.file_scoring import rows_done
+
+    done = 0 if arguments.resume else rows_done(arguments.output)
+    if done:
+        note = f"{arguments.output} was interrupted after {done} rows; without --resume it starts over"
+        print(f"note: {note}", file=sys.stderr)
     try:
         report = manager.score_file(
             arguments.input,
@@ -244,6 +229,9 @@ def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> 
     if report.errors:
         rows = f"{report.rows - report.errors} of {rows}, the others have an `error`"
     print(f"{rows} -> {arguments.output}", file=sys.stderr)
+    if report.cut:
+        limit = f"the {manager.max_length} tokens that the model takes"
+        print(f"note: {report.cut} rows were longer than {limit}, and were cut to fit", file=sys.stderr)
     if report.errors:
         raise SystemExit(1)
 

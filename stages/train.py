@@ -12,7 +12,7 @@ from pathlib import Path
 
 import reward_model.environment  # noqa: F401
 from reward_model.checkpoints import FOLDER, Checkpoints, training_key
-from reward_model.devices import processes
+from reward_model.devices import processes, sharded
 from reward_model.encoding import Encoder
 from reward_model.errors import run
 from reward_model.files import (
@@ -44,7 +44,7 @@ def main() -> None:
     if not is_main_process():
         return
     with new_folder(Path("models/reward")) as folder:
-        save_reward_model(model, encoder, folder)
+        save_reward_model(model, encoder, folder, result.weights)
         write_json(folder / VERSIONS_FILE, versions)
         write_checksums(folder)
     write_json(Path("metrics/train.json"), result.summary)
@@ -58,7 +58,7 @@ def main() -> None:
 def checkpoints_of(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
     """The states of trainings that differ from this one in nothing that matters to the weights."""
     decisive = {name: value for name, value in asdict(params).items() if name not in ("device", "save_steps")}
-    decisive["processes"] = processes()
+    decisive |= {"processes": processes(), "sharded": sharded()}
     inputs = {
         "tokens": sha256_of(TOKENS / "train.parquet"),
         "base": sha256_of_folder(BASE),

@@ -1,4 +1,5 @@
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,12 @@ def test_a_template_that_prints_the_date_prints_none(tmp_path: Path) -> None:
     assert encoder.render([user("Q")]) == "no dateQ<|im_end|>"
     with pytest.raises(UserError, match="strftime_now"):
         encoder_at(tmp_path, chat_template="{{ strftime_now('%d') }}{{ messages[0].content }}<|im_end|>")
+
+
+def test_an_encoder_needs_its_folder_no_more_once_it_is_loaded(encoder: Encoder) -> None:
+    """Another model may take the folder's place while this one scores."""
+    fresh = Encoder.load(encoder.folder)
+    expected = ids_of(fresh, "the <|im_end|> question", "a <|endoftext|> answer")
+    again = Encoder.load(encoder.folder)
+    shutil.rmtree(encoder.folder)
+    assert ids_of(again, "the <|im_end|> question", "a <|endoftext|> answer") == expected

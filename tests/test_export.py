@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
@@ -52,8 +53,8 @@ def test_the_default_export_checks_both_forms(trained: Project) -> None:
         assert check["max_abs_diff"] <= 1e-4
         assert check["preference_agreement"] == 1
         assert check["pairs"] == len(held_out(trained))
-        suffix = {"safetensors": "safetensors", "onnx": "onnx"}[name]
-        assert check["bytes"] == (trained.folder / f"models/export/model.{suffix}").stat().st_size
+        files = (trained.folder / "models/export").glob(f"model.{name}*")
+        assert check["bytes"] == sum(path.stat().st_size for path in files)
 
 
 def test_onnx_gives_the_contracts_rewards(trained: Project, expected: list[float]) -> None:
@@ -117,9 +118,10 @@ def test_onnx_faults_are_one_line(trained: Project, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained.folder / "models/export", tmp_path / "export"))
     (folder / "model.safetensors").unlink()  # it does not read those, nor spend time on checking them
     RewardModelManager(backend="onnx").load_trained_model(folder)
-    (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-10])
-    with pytest.raises(UserError, match="damaged or altered"):
-        RewardModelManager(backend="onnx").load_trained_model(folder)
+    for name in ("model.onnx.data", "model.onnx"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:-10])
+        with pytest.raises(UserError, match=f"{name} is damaged or altered"):
+            RewardModelManager(backend="onnx").load_trained_model(folder)
     with pytest.raises(UserError, match="computes on the CPU"):
         RewardModelManager(backend="onnx", precision="bf16")
 
@@ -130,6 +132,11 @@ def test_half_precision_and_int8_are_smaller_and_close(trained: Project, tmp_pat
     checks, before = project.read("metrics/export.json"), trained.read("metrics/export.json")
     assert checks["safetensors"]["bytes"] < 0.55 * before["safetensors"]["bytes"]
     assert checks["onnx"]["bytes"] < before["onnx"]["bytes"]
+    graph = onnx.load(project.folder / "models/export/model.onnx", load_external_data=False).graph
+    weights_of = {weight.name for weight in graph.initializer}
+    multiplied = [name for node in graph.node if node.op_type in ("MatMul", "Gemm") for name in node.input]
+    assert sum(node.op_type == "MatMulNBits" for node in graph.node) == 2 * 7 + 1  # of two layers, and the head
+    assert not weights_of & set(multiplied)
     assert all(check["preference_agreement"] >= 0.98 for check in checks.values())
     folder = project.folder / "models/export"
     assert read_json(folder / "config.json")["dtype"] == "bfloat16"

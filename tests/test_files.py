@@ -75,3 +75,28 @@ def test_the_hash_of_a_folder_changes_with_names_and_contents(tmp_path: Path) ->
     second = files.sha256_of_folder(tmp_path)
     (tmp_path / "b").write_text(json.dumps("2"))
     assert len({first, second, files.sha256_of_folder(tmp_path)}) == 3
+
+
+def test_checksums_tell_of_files_in_folders_too(tmp_path: Path) -> None:
+    nested = tmp_path / "shares/0.bin"
+    nested.parent.mkdir()
+    nested.write_bytes(b"weights")
+    (tmp_path / "config.json").write_text("{}")
+    files.write_checksums(tmp_path)
+    files.check_checksums(tmp_path)
+    nested.write_bytes(b"weighty")
+    with pytest.raises(UserError, match=r"shares/0\.bin is damaged or altered"):
+        files.check_checksums(tmp_path)
+    files.check_checksums(tmp_path, unread=(".bin",))
+    nested.unlink()
+    with pytest.raises(UserError, match=r"shares/0\.bin is missing"):
+        files.check_checksums(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/secret", "shares/../../secret"])
+def test_checksums_name_no_file_outside_of_the_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "secret").write_text("s")
+    (tmp_path / "model/SHA256SUMS").write_text(f"{files.sha256_of(tmp_path / 'secret')}  {name}\n")
+    with pytest.raises(UserError, match="which is not in the folder"):
+        files.check_checksums(tmp_path / "model")

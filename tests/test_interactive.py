@@ -53,6 +53,13 @@ def test_one_two_and_more_responses(manager: RewardModelManager, capsys: pytest.
     assert len(re.findall(r"^ +[123] +[+-]", ranked, re.MULTILINE)) == 3
 
 
+def test_what_is_cut_is_told(manager: RewardModelManager, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = session(manager, capsys, "Q", "good", "word " * 1000, "")
+    assert "preferred" in out
+    assert "note: longer than the 160 tokens" in err
+    assert "tokens from the middle of response 2" in err
+
+
 @pytest.mark.parametrize("end", [EOFError, KeyboardInterrupt])
 def test_it_leaves_cleanly_in_the_middle(
     manager: RewardModelManager, capsys: pytest.CaptureFixture[str], end: type[BaseException]

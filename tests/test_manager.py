@@ -194,7 +194,22 @@ def test_bad_pairs_and_empty_rankings_are_told(manager: RewardModelManager) -> N
         manager.score_pairs([good, {"prompt": "Q", "chosen": "A"}])
     with pytest.raises(UserError, match="no responses"):
         manager.rank_responses("Q", [])
+    with pytest.raises(UserError, match="no responses"):
+        manager.encode("Q", [])
     assert manager.score_pairs([]) == []
+    with pytest.raises(UserError, match=r"missing_column \(rejected\)"):
+        manager.score_pairs([{"prompt": "Q", "chosen": "A"}])
+    for nothing in (None, 3, ["A"]):
+        with pytest.raises(UserError, match="a response must be text, not"):
+            manager.get_reward_score(nothing)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_is_cut_can_be_asked(manager: RewardModelManager) -> None:
+    assert not manager.encode("Q", ["short"]).is_cut
+    encoded = manager.encode("", ["word " * 1000, "short"])
+    assert encoded.is_cut
+    assert [cut > 0 for cut in encoded.response_tokens_cut] == [True, False]
+    assert max(map(len, encoded.ids)) == manager.max_length
 
 
 def spoil(folder: Path, damage: str) -> None:

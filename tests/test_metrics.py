@@ -123,6 +123,29 @@ def test_a_mis_scaled_model_has_its_accuracy_and_a_calibration_that_the_temperat
     assert found["brier_before"] > found["brier_after"]
 
 
+def test_the_log_loss_tells_models_apart_that_are_equally_often_right() -> None:
+    """The baseline knows the true log odds; one model says the same, one is ten times as sure, one knows nothing."""
+    true_margins = RNG.normal(size=2000)
+    labels = RNG.random(2000) < 1 / (1 + np.exp(-true_margins))
+    margins = np.where(labels, true_margins, -true_margins)
+    columns = {"tfidf": margins, "frozen_features": 0.3 * RNG.normal(size=2000), "chosen_characters": 5}
+    same, too_sure, ignorant = (figures(table(own, **columns)) for own in (margins, 10 * margins, 0 * margins))
+    assert same["loss_gain"]["best"] == too_sure["loss_gain"]["best"] == "tfidf"
+    assert same["loss_gain"]["gain"] == 0
+    assert same["loss_gain"]["verdict"] == "not shown to differ from tfidf"
+    assert too_sure["accuracy"] == same["accuracy"] == same["baselines"]["tfidf"]
+    assert too_sure["verdict"] == "not shown to differ from tfidf"
+    assert too_sure["loss_gain"]["verdict"] == ignorant["loss_gain"]["verdict"] == "worse than tfidf"
+    assert figures(table(margins))["loss_gain"]["verdict"] == "better than tfidf"
+    assert too_sure["loss_gain"]["baselines"]["tfidf"] == pytest.approx(sklearn_log_loss(labels, _odds(true_margins)))
+    low, high = ignorant["loss_gain"]["ci95"]
+    assert low < ignorant["loss_gain"]["gain"] < high < 0
+
+
+def _odds(margins: Any) -> Any:
+    return 1 / (1 + np.exp(-margins))
+
+
 def test_huge_margins_overflow_nothing() -> None:
     assert figures(table([-1e4, 1e4]))["loss"] == pytest.approx(5e3)
 

@@ -36,8 +36,19 @@ def test_max_samples_limits_training_pairs_only(project: Project) -> None:
     project.stage("prepare")
     after = project.read("metrics/data.json")
     assert after["splits"]["train"]["pairs"] == 10
-    assert after["train_available"] == before["train"]["pairs"]
+    assert after["available"]["train"] == before["train"]["pairs"]
     assert after["splits"]["test"] == before["test"]
+
+
+def test_max_eval_samples_limits_validation_and_test(project: Project) -> None:
+    project.stage("prepare")
+    before = project.read("metrics/data.json")["splits"]
+    project.set_params({"data.max_eval_samples": 5})
+    project.stage("prepare")
+    after = project.read("metrics/data.json")
+    assert [after["splits"][name]["pairs"] for name in ("validation", "test")] == [5, 5]
+    assert after["available"] == {name: before[name]["pairs"] for name in ("train", "validation", "test")}
+    assert after["splits"]["train"] == before["train"]
 
 
 def test_prompts_of_the_external_set_are_taken_out_of_training(project: Project) -> None:

@@ -126,7 +126,8 @@ def test_json_is_one_line_with_all_figures(command: Any) -> None:
     }
     ranked = json.loads(command(*PROMPT, "--responses", "é", "bad", "--json").out)["ranking"]
     assert {item["response"] for item in ranked} == {"é", "bad"}
-    assert set(ranked[0]) == {"index", "response", "reward", "probability"}
+    assert set(ranked[0]) == {"index", "response", "reward", "probability", "within_noise"}
+    assert ranked[0]["within_noise"]
 
 
 def test_a_chat_as_prompt(command: Any, tmp_path: Path) -> None:
@@ -189,6 +190,27 @@ def test_a_file_with_a_bad_row_is_status_1(command: Any, tmp_path: Path) -> None
     result = command("--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
     assert (result.status, result.out) == (1, "")
     assert "1 of 2 rows scored, the others have an `error`" in result.err
+
+
+def test_what_a_file_lost_to_cutting_is_told(command: Any, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"text": "good"}, {"text": "word " * 500}, {"prompt": "Q " * 500, "text": "A"}])
+    result = command("--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
+    assert result.status == 0
+    note = "note: 2 rows were longer than the 160 tokens that the model takes, and were cut to fit"
+    assert result.err.splitlines()[-1] == note
+
+
+def test_scoring_anew_what_was_interrupted_is_told(command: Any, tmp_path: Path) -> None:
+    source, target = str(tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+    write_rows(tmp_path / "in.jsonl", [{"text": "good"}])
+    assert "interrupted" not in command("--input", source, "--output", str(target)).err
+    target.with_name("out.jsonl.progress").write_text('{"rows": 7}')
+    result = command("--input", source, "--output", str(target))
+    assert f"note: {target} was interrupted after 7 rows; without --resume it starts over\n" in result.err
+    assert not target.with_name("out.jsonl.progress").exists()
+    for rubbish in ("{", "[]", '{"more": 1}'):
+        target.with_name("out.jsonl.progress").write_text(rubbish)
+        assert command("--input", source, "--output", str(target)).status == 0
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])

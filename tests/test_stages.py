@@ -50,6 +50,9 @@ def test_the_metrics_have_the_promised_keys(trained: Project) -> None:
             "rewards",
             "traits",
         }
+        gain = of_set["loss_gain"]
+        assert set(gain) == {"baselines", "best", "gain", "ci95", "verdict"}
+        assert gain["gain"] == pytest.approx(min(gain["baselines"].values()) - of_set["loss"])
         assert set(of_set["baselines"]) == {"longer_wins", "shorter_wins", "tfidf", "frozen_features"}
         assert set(of_set["length_matched"]) == set(of_set["shorter_preferred"]) == {"n", "accuracy"}
         assert set(of_set["calibration"]) == {
@@ -113,6 +116,7 @@ def test_the_export_is_complete_and_its_metadata_true(trained: Project) -> None:
     assert names >= {
         "model.safetensors",
         "model.onnx",
+        "model.onnx.data",
         "config.json",
         "tokenizer.json",
         "tokenizer_config.json",

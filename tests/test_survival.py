@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import psutil
@@ -18,7 +19,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import Project
+import train as train_stage
+from conftest import ROOT, Project
 from reward_model import pair_trainer, training
 from reward_model.checkpoints import Checkpoints
 from reward_model.device_check import Compute
@@ -30,6 +32,9 @@ from reward_model.training import TrainingResult, train
 from test_training import PARAMS, assert_same_weights, encoder_of, token_rows
 
 ROWS = 21  # in steps of 8, 8 and 5 pairs
+
+
+NOT_SHARDED = SimpleNamespace(accelerator=SimpleNamespace(is_fsdp2=False))
 
 
 class Cut(Exception):
@@ -356,10 +361,16 @@ def test_ctrl_c_ends_the_stage_with_a_saved_step_and_other_params_do_not_take_it
     assert not states(project)
 
 
-def run_with_small_files(project: Project, most: int) -> subprocess.CompletedProcess[str]:
+def run_with_small_files(
+    project: Project, most: int, *command: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Train where no file may grow beyond so many bytes, which to a program is a full disk."""
     limits = (most, resource.RLIM_INFINITY)
-    return project.run("stages/train.py", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits))
+    return project.run(
+        *(command or ("stages/train.py",)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
+        env=os.environ | environment,
+    )
 
 
 def test_a_disk_too_full_for_a_state_is_told_and_training_goes_on(project: Project) -> None:
@@ -400,8 +411,23 @@ def test_a_place_that_cannot_be_written_to_is_one_clear_error(project: Project) 
     assert len(result.stderr.splitlines()) == 1
 
 
+# What `accelerate launch` makes of a configuration with FSDP, like the README's.
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+    "PYTHONPATH": str(ROOT / "tests/fsdp_on_cpu"),
+}
+IN_TWO_PROCESSES = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "stages/train.py")
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one_with_the_same_effective_batch(project: Project) -> None:
+@pytest.mark.parametrize("environment", [{}, FSDP], ids=["ddp", "fsdp"])
+def test_two_processes_train_as_one_with_the_same_effective_batch(
+    project: Project, environment: dict[str, str]
+) -> None:
     """27 pairs do not divide: what fills up the shares counts for nothing. Killed, they go on as they would have."""
     project.set_params({"data.max_samples": 27, "train.num_train_epochs": 6, "train.save_steps": 3})
     for name in ("prepare", "tokenize_pairs"):
@@ -410,8 +436,7 @@ def test_two_processes_train_as_one_with_the_same_effective_batch(project: Proje
     project.stage("train")
     one, weights_of_one = project.read("metrics/train.json"), weights(project)
     project.set_params({"train.gradient_accumulation_steps": 1})
-    command = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "stages/train.py")
-    result = project.run(*command)
+    result = project.run(*IN_TWO_PROCESSES, env=os.environ | environment)
     assert result.returncode == 0, result.stderr[-2000:]
     two, weights_of_two = project.read("metrics/train.json"), weights(project)
     assert two["effective_batch"] == one["effective_batch"] == 8
@@ -419,18 +444,108 @@ def test_two_processes_train_as_one_with_the_same_effective_batch(project: Proje
     assert two["loss"] == pytest.approx(one["loss"], abs=1e-3)
     for name, expected in weights_of_one.items():
         torch.testing.assert_close(weights_of_two[name], expected, rtol=0, atol=5e-3, msg=name)
-    process = subprocess.Popen([sys.executable, *command], cwd=project.folder, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *IN_TWO_PROCESSES],
+        cwd=project.folder,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | environment,
+    )
     while not [path for path in states(project) if path.name == "step-9"]:  # in the third epoch, of four steps each
         assert process.poll() is None
         time.sleep(0.01)
+    saved = next(path for path in states(project) if path.name == "step-9")
+    assert len(list(saved.glob("*/__*_0.distcp"))) == (4 if environment else 0)  # a share of each, of two things
     for each in [*psutil.Process(process.pid).children(recursive=True), process]:
         each.kill()
     process.wait()
-    result = project.run(*command)
+    result = project.run(*IN_TWO_PROCESSES, env=os.environ | environment)
     assert "goes on from" in result.stderr
     for name, expected in weights_of_two.items():
         torch.testing.assert_close(weights(project)[name], expected, rtol=0, atol=1e-5, msg=name)
     assert project.read("metrics/train.json")["pairs"] == 6 * 27
+
+
+SPY = """
+import sys
+sys.path.insert(0, "stages")
+import reward_model.environment
+from reward_model import pair_trainer
+import train
+losses = pair_trainer.pair_losses
+def spy(chosen, *others):
+    with open("dtypes", "a") as file:
+        print(chosen.dtype, file=file)
+    return losses(chosen, *others)
+pair_trainer.pair_losses = spy
+train.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_sharded_model_in_bf16_is_saved_whole_and_its_head_stays_float32(project: Project) -> None:
+    project.set_params(
+        {
+            "train.precision": "bf16",
+            "train.num_train_epochs": 1,
+            "train.save_steps": 1,
+            "train.gradient_checkpointing": True,
+        }
+    )
+    for name in ("prepare", "tokenize_pairs"):
+        project.stage(name)
+    (project.folder / "spy.py").write_text(SPY)
+    result = project.run(*IN_TWO_PROCESSES[:-1], "spy.py", env=os.environ | FSDP)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert set((project.folder / "dtypes").read_text().split()) == {"torch.float32"}
+    assert project.read("metrics/train.json")["precision"] == "bf16"
+    found = weights(project)
+    assert {weight.dtype for weight in found.values()} == {torch.float32}
+    # Values of a bf16 head would have 16 zero bits at their end.
+    assert (found["score.weight"].view(torch.int32) & 0xFFFF).any()
+    base = load_file(project.folder / "models/base/model.safetensors")
+    assert {name: weight.shape for name, weight in found.items() if name in base} == {
+        name: weight.shape for name, weight in base.items() if not name.startswith("lm_head")
+    }
+    full = run_with_small_files(project, 2**13, *IN_TWO_PROCESSES, **FSDP)
+    assert "cannot be saved (" in full.stderr
+    assert "error: cannot write models/reward: " in full.stderr
+    assert "CheckpointException" not in full.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "part"),
+    [
+        ({"WORLD_SIZE": "1"}, "needs several processes"),
+        ({}, "accelerate has no FSDP for cpu"),
+        *(({name: "other"}, f"FSDP needs {name.lower()}: ") for name in training.SHARDING),
+    ],
+)
+def test_another_kind_of_sharding_is_refused(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], part: str
+) -> None:
+    for variable, value in ({"WORLD_SIZE": "2"} | FSDP | environment).items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=part):
+        training.require_known_sharding(PARAMS)
+        training.share_out(cast(Any, None), cast(Any, NOT_SHARDED), Compute(torch.device("cpu"), torch.float32))
+
+
+def test_lora_is_not_sharded(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=r"train\.lora does not go with FSDP"):
+        run(tiny_base, lora=dataclasses.replace(PARAMS.lora, enabled=True))
+
+
+def test_a_state_of_another_kind_of_launch_is_not_taken_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("prepare", "tokenize_pairs"):
+        project.stage(name)
+    monkeypatch.chdir(project.folder)
+    keys = set()
+    for launch in ({}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}):
+        for variable, value in launch.items():
+            monkeypatch.setenv(variable, value)
+        keys.add(train_stage.checkpoints_of(PARAMS, {}).folder)
+    assert len(keys) == 3
 
 
 def weights(project: Project) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ from itertools import accumulate
 from typing import Any, cast
 
 import torch
+from tqdm import tqdm
 
 from reward_model.encoding import Group, shared_prefix_length
 
@@ -156,6 +157,22 @@ def distinct_groups(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Group], lis
         (place_of(row["prompt_id"], row["chosen_ids"]), place_of(row["prompt_id"], row["rejected_ids"])) for row in rows
     ]
     return cast(list[Group], groups), of_rows
+
+
+def of_both_sides(
+    rows: Sequence[Mapping[str, Any]], compute: Callable[[Sequence[Group]], Iterable[tuple[int, Any]]], name: str
+) -> tuple[list[Any], list[Any]]:
+    """What `compute` finds for the chosen and for the rejected sequence of each row of data/tokens.
+
+    Args:
+        rows: a set's.
+        compute: gives each group's number, and what it found for each of its sequences, in any order of the groups.
+        name: of the progress bar.
+    """
+    groups, places = distinct_groups(rows)
+    found = dict(tqdm(compute(groups), total=len(groups), unit="prompt", desc=name))
+    chosen, rejected = ([found[group][place] for group, place in of_side] for of_side in zip(*places, strict=True))
+    return chosen, rejected
 
 
 def packed_length(group: Group) -> int:

@@ -56,10 +56,14 @@ class BenchmarkPair:
     chosen_index: int = 0
     rejected_index: int = 1
 
+    @property
+    def places(self) -> Row:
+        """Where in its set the pair was."""
+        return {"row": self.row, "chosen_index": self.chosen_index, "rejected_index": self.rejected_index}
+
     def to_record(self) -> Row:
         """The pair as a JSON object."""
-        places = {"row": self.row, "chosen_index": self.chosen_index, "rejected_index": self.rejected_index}
-        return {**self.pair.to_record(), **places}
+        return {**self.pair.to_record(), **self.places}
 
 
 def format_of(row: Row) -> str:

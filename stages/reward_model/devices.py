@@ -27,6 +27,11 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def sharded() -> bool:
+    """Whether the launcher has asked for a model whose weights are shared out over the processes (FSDP)."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """Resolve `train.precision`; `auto` is bfloat16 where the hardware multiplies it fast, else float32.
 

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,6 +64,11 @@ class EncodedResponses:
     prompt_tokens_cut: int
     response_tokens_cut: list[int]
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether truncation took anything."""
+        return bool(self.prompt_tokens_cut or any(self.response_tokens_cut))
+
 
 class Encoder:
     """A tokenizer under the scoring contract. Safe to use from several threads.
@@ -80,9 +86,6 @@ class Encoder:
         self.contract = contract
         self.template = _read(folder / TEMPLATE_FILE)
         self.tokenizer = _load_tokenizer(folder)
-        # Knows no control tokens: their text is encoded as any other.
-        self._plain_tokenizer = _load_tokenizer(folder)
-        self._plain_tokenizer.encode_special_tokens = True
         self._special_tokens = named_special_tokens(folder)
         # Longest first: one control token may be the beginning of another.
         tokens = sorted(control_tokens(self.tokenizer) | set(self._special_tokens.values()), key=len, reverse=True)
@@ -131,6 +134,13 @@ class Encoder:
             TemplateRefuses: the template does not take it.
         """
         return render_chat(self.template, messages, self._special_tokens, add_generation_prompt=add_generation_prompt)
+
+    @cached_property
+    def _plain_tokenizer(self) -> Tokenizer:
+        """One that knows no control tokens: their text is encoded as any other. Seldom wanted, and slow to make."""
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        tokenizer.encode_special_tokens = True
+        return tokenizer
 
     def _check(self) -> None:
         end = encode_text(self.tokenizer, self.render(PROBE))[-1]

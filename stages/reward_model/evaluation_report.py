@@ -28,9 +28,10 @@ def set_report(name: str, figures: Mapping[str, Any]) -> str:
         f"{name}: {figures['n']} pairs, {figures['prompts']} prompts",
         f"accuracy {_with_interval(figures['accuracy'], figures['accuracy_ci95'])}, {figures['ties']} ties, log loss "
         f"{figures['loss']:.3f}",
-        "baselines: " + ", ".join(f"{NAMES[rule]} {percent(value)}" for rule, value in figures["baselines"].items()),
+        "baselines: " + ", ".join(f"{told} {percent(figures['baselines'][rule])}" for rule, told in NAMES.items()),
         f"over {NAMES[best]}: {_with_interval(figures['gain_over_best_baseline'], figures['gain_ci95'], signed=True)}: "
-        f"{verdict_in_words(figures)}",
+        f"{verdict_in_words(figures['verdict'])}",
+        _loss_line(figures["loss_gain"]),
         f"length: right on {_of(matched)} pairs of about equal length, on {_of(shorter)} in which the shorter is "
         f"preferred; correlation of reward and length {'none' if correlation is None else f'{correlation:.2f}'}",
         *_trait_lines(figures["traits"]),
@@ -41,10 +42,10 @@ def set_report(name: str, figures: Mapping[str, Any]) -> str:
     return "\n  ".join(lines)
 
 
-def verdict_in_words(figures: Mapping[str, Any]) -> str:
-    """Whether the model is shown to be better than the best baseline."""
-    rule = figures["best_baseline"]
-    return str(figures["verdict"]).replace(rule, f"“{NAMES[rule]}”")
+def verdict_in_words(verdict: str) -> str:
+    """Whether the model is shown to be better than the best baseline, with that one's name for people."""
+    *words, rule = verdict.split(" ")
+    return " ".join([*words, f"“{NAMES[rule]}”"])
 
 
 def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
@@ -86,6 +87,15 @@ def worst_pairs_report(name: str, scored: pd.DataFrame, pairs: Sequence[Pair]) -
 def _with_interval(value: float, interval: Sequence[float], *, signed: bool = False) -> str:
     low, high = (percent(bound, signed=signed) for bound in interval)
     return f"{percent(value, signed=signed)} (95% interval {low} to {high})"
+
+
+def _loss_line(gain: Mapping[str, Any]) -> str:
+    low, high = gain["ci95"]
+    losses = ", ".join(f"{NAMES[rule]} {loss:.3f}" for rule, loss in gain["baselines"].items())
+    return (
+        f"log loss of {losses}; gain over the best of them {gain['gain']:+.3f} (95% interval {low:+.3f} to "
+        f"{high:+.3f}): {verdict_in_words(gain['verdict'])}"
+    )
 
 
 def _of(group: Mapping[str, Any]) -> str:

@@ -13,13 +13,14 @@ What interrupted runs have done is in TARGET.progress; it goes when the file is 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
 
-from reward_model.encoding import Group
+from reward_model.encoding import EncodedResponses
 from reward_model.errors import UserError
 from reward_model.files import read_json, write_json, writing
 from reward_model.pairs import Columns, Row, TurnedAway, response_text, sides_of_row
@@ -49,10 +50,11 @@ WANTED = "text, prompt + response, prompt + chosen + rejected, or prompt + respo
 
 @dataclass(frozen=True)
 class FileReport:
-    """What became of a file: its rows, and how many of them have an error instead of a reward."""
+    """What became of a file: its rows, how many of them have an error instead of a reward, and how many were cut."""
 
     rows: int
     errors: int
+    cut: int = 0
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Progress:
     Attributes:
         rows: rows written.
         errors: those of them with an error.
+        cut: those of them that were too long.
         position: the sink's.
         digest: of all rows that were read.
         fingerprint: the scorer's.
@@ -69,6 +72,7 @@ class Progress:
 
     rows: int = 0
     errors: int = 0
+    cut: int = 0
     position: int | None = None
     digest: str = ""
     fingerprint: str = ""
@@ -109,18 +113,27 @@ def score_rows_of_file(
             if target != STANDARD:
                 _progress_file(target).unlink()
             sink.discard_parts()
-    return FileReport(state.rows, state.errors)
+    return FileReport(state.rows, state.errors, state.cut)
+
+
+def rows_done(target: str) -> int:
+    """The rows that an interrupted run has left in `target`, as far as can be told."""
+    with suppress(UserError, KeyError, TypeError):
+        return int(read_json(_progress_file(target))["rows"])
+    return 0
 
 
 def _scored(scorer: Scorer, stream: RowStream, window: Sequence[StreamedRow], state: Progress) -> list[Row]:
     """The rows of a window with their results; they are counted in `state`."""
     encoded = [_encode(scorer, stream, row) for row in window]
-    rewards = iter(scorer.rewards([group for _, group in encoded if not isinstance(group, str)]))
+    groups = [group for _, group in encoded if not isinstance(group, str)]
+    rewards = iter(scorer.rewards([group.ids for group in groups]))
     results = [
         {ERROR: group} if isinstance(group, str) else _result(scorer, kind, next(rewards)) for kind, group in encoded
     ]
     state.rows += len(window)
-    state.errors += sum(ERROR in result for result in results)
+    state.errors += len(window) - len(groups)
+    state.cut += sum(group.is_cut for group in groups)
     for row in window:
         state.digest = _digest(state.digest, row)
     return [_joined(row.values, result) for row, result in zip(window, results, strict=True)]
@@ -133,7 +146,7 @@ def _joined(values: Row, result: Row) -> Row:
     return values | result
 
 
-def _encode(scorer: Scorer, stream: RowStream, row: StreamedRow) -> tuple[str, Group | str]:
+def _encode(scorer: Scorer, stream: RowStream, row: StreamedRow) -> tuple[str, EncodedResponses | str]:
     """The row's kind and its token ids, or why there are none."""
     if row.fault is not None:
         return "", row.fault
@@ -146,7 +159,7 @@ def _encode(scorer: Scorer, stream: RowStream, row: StreamedRow) -> tuple[str, G
     try:
         return kind, scorer.encode(*_conversation(kind, values))
     except TurnedAway as reason:
-        return "", f"the row is no {kind}: {reason}"
+        return "", f"the row is no {kind}: {reason.told}"
     except UserError as reason:
         return "", str(reason)
 
@@ -169,7 +182,7 @@ def _conversation(kind: str, values: Row) -> tuple[Prompt, list[str]]:
     if kind == "text":
         response = values.get("text") if values.get("response") is None else values["response"]
         if response is None:
-            raise TurnedAway("missing_column")
+            raise TurnedAway("missing_column", "text or response")
         return prompt, [response_text(response)]
     responses = values.get("responses")
     if not isinstance(responses, list) or not responses:

@@ -7,9 +7,9 @@ import json
 import shutil
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from reward_model.errors import UserError
@@ -18,7 +18,7 @@ VERSIONS_FILE = "versions.json"  # in a model's folder: of the packages that tra
 CHECKSUMS_FILE = "SHA256SUMS"  # in a model's folder: as `sha256sum` writes and checks it
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 TORCH_SIGNS = ("PytorchStreamWriter failed", "inline_container")
-MODEL_SUFFIXES = {".safetensors", ".onnx", ".json", ".jinja"}  # of files that a loader may take for a model's
+MODEL_SUFFIXES = {".safetensors", ".onnx", ".data", ".json", ".jinja"}  # of files that a loader may take for a model's
 
 
 @contextmanager
@@ -163,16 +163,17 @@ def writing(target: str | Path) -> Iterator[None]:
 
 def write_checksums(folder: Path) -> None:
     """List the SHA-256 of every file in `folder` that the rewards depend on: all but the model card."""
-    names = sorted(path.name for path in folder.iterdir() if path.suffix != ".md" and path.name != CHECKSUMS_FILE)
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
+    names = sorted(path.relative_to(folder).as_posix() for path in files if path.name != CHECKSUMS_FILE)
     write_text(folder / CHECKSUMS_FILE, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
 
 
-def check_checksums(folder: Path, unread: str | None = None) -> None:
+def check_checksums(folder: Path, unread: Collection[str] = ()) -> None:
     """Make sure that the files of `folder` are those that `write_checksums` saw.
 
     Args:
         folder: a model's.
-        unread: the suffix of large files that the caller does not read: they need not be right, or there.
+        unread: the suffixes of large files that the caller does not read: they need not be right, or there.
 
     Raises:
         UserError: the list or a file is missing, a file is another than it was, or one was added that could be read
@@ -187,8 +188,10 @@ def check_checksums(folder: Path, unread: str | None = None) -> None:
         if path.suffix in MODEL_SUFFIXES and path.name not in listed:
             raise UserError(f"{path} is not of this model: remove it, or run `dvc repro`")
     for name, expected in listed.items():
-        path = folder / Path(name).name
-        if path.suffix == unread:
+        path = folder / name
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise UserError(f"{folder / CHECKSUMS_FILE} lists {name}, which is not in the folder")
+        if path.suffix in unread:
             continue
         if not path.is_file():
             raise UserError(f"{path} is missing: copy the model's folder again, or run `dvc repro`")

@@ -9,7 +9,7 @@ from pathlib import Path
 from reward_model.errors import UserError
 from reward_model.manager import RewardModelManager
 from reward_model.prompts import as_messages, read_prompt
-from reward_model.report import comparison_report, ranking_report
+from reward_model.report import comparison_report, cuts_report, ranking_report
 
 HELP = """\
 Give a prompt, then its responses; an empty line after the last one shows the result. One response gets a reward,
@@ -70,6 +70,9 @@ class InteractiveSession:
             print(comparison_report(result, (responses[0], responses[1]), calibration), flush=True)
         elif responses:
             print(ranking_report(self.manager.rank_responses(prompt, responses), calibration), flush=True)
+        note = cuts_report(self.manager.encode(prompt, responses), self.manager.max_length) if responses else None
+        if note:
+            _say(note)
 
     def _answer(self, label: str) -> str:
         """What was typed at `label`; commands are carried out, and the label shown again."""

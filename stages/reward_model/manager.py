@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import reward_model.environment  # noqa: F401
 from reward_model.calibration import Calibration
-from reward_model.encoding import Encoder
+from reward_model.encoding import EncodedResponses, Encoder
 from reward_model.errors import UserError
 from reward_model.files import CHECKSUMS_FILE, sha256_of
 from reward_model.pairs import Columns, TurnedAway, sides_of_row
@@ -118,6 +118,23 @@ class RewardModelManager:
         """
         return self._loaded().calibration
 
+    @property
+    def max_length(self) -> int:
+        """Tokens of prompt and response that the loaded model takes; what is longer is cut.
+
+        Raises:
+            UserError: no model is loaded.
+        """
+        return self._loaded().encoder.contract.max_length
+
+    def encode(self, prompt: Prompt, responses: Sequence[str]) -> EncodedResponses:
+        """The token ids of which the rewards are computed, and how many were left out of texts that are too long.
+
+        Raises:
+            UserError: as `get_reward_score`.
+        """
+        return self._loaded().encode(prompt, responses)
+
     def get_reward_score(self, text: str, prompt: Prompt = "") -> float:
         """The reward of `text` as the assistant's answer to `prompt` (a user's message, or a chat; "": none).
 
@@ -126,7 +143,7 @@ class RewardModelManager:
                 template refuses the prompt.
         """
         scorer = self._loaded()
-        [[reward]] = scorer.rewards([scorer.encode(prompt, [text])])
+        [[reward]] = scorer.rewards([scorer.encode(prompt, [text]).ids])
         return reward
 
     def compare_responses(self, prompt: Prompt, response_a: str, response_b: str) -> Comparison:
@@ -136,7 +153,7 @@ class RewardModelManager:
             UserError: as `get_reward_score`.
         """
         scorer = self._loaded()
-        [(reward_a, reward_b)] = scorer.rewards([scorer.encode(prompt, [response_a, response_b])])
+        [(reward_a, reward_b)] = scorer.rewards([scorer.encode(prompt, [response_a, response_b]).ids])
         return scorer.compare(reward_a, reward_b)
 
     def rank_responses(self, prompt: Prompt, responses: Sequence[str]) -> list[RankedResponse]:
@@ -145,10 +162,8 @@ class RewardModelManager:
         Raises:
             UserError: as `get_reward_score`, or there are no responses.
         """
-        if not responses:
-            raise UserError("there are no responses to rank")
         scorer = self._loaded()
-        [rewards] = scorer.rewards([scorer.encode(prompt, responses)])
+        [rewards] = scorer.rewards([scorer.encode(prompt, responses).ids])
         return scorer.rank(responses, rewards)
 
     def score_pairs(self, pairs: Iterable[Mapping[str, Any]]) -> list[Comparison]:
@@ -168,9 +183,11 @@ class RewardModelManager:
         for number, pair in enumerate(pairs):
             try:
                 prompt, chosen, rejected = sides_of_row(dict(pair), Columns())
-                groups.append(scorer.encode(prompt, [chosen, rejected]))
-            except (TurnedAway, UserError) as reason:
-                raise UserError(f"pair {number} cannot be scored: {reason}") from None
+                groups.append(scorer.encode(prompt, [chosen, rejected]).ids)
+            except TurnedAway as reason:
+                raise UserError(f"pair {number} cannot be scored: {reason.told}") from None
+            except UserError as error:
+                raise UserError(f"pair {number} cannot be scored: {error}") from None
         return [scorer.compare(chosen, rejected) for chosen, rejected in scorer.rewards(groups)]
 
     def score_file(
@@ -193,7 +210,7 @@ class RewardModelManager:
             standard_format: of stdin and stdout, jsonl or csv.
 
         Returns:
-            How many rows were scored, and how many could not be.
+            How many rows were scored, how many could not be, and of how many something was left out.
 
         Raises:
             UserError: no model is loaded, a file cannot be read or written, or it has nothing to score.

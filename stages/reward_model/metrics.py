@@ -13,7 +13,8 @@ In each figure a tie counts half.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,21 +44,23 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
     Returns:
         n; accuracy and accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats; margins and rewards;
         baselines, the accuracy of each; gain_over_best_baseline with gain_ci95 (paired) and a verdict in words;
-        length and traits, which tell what the model leans on; calibration; by_source.
+        loss_gain, the same of the log loss, which tells more from as many pairs, over the fitted baselines; length and
+        traits, which tell what the model leans on; calibration; by_source.
     """
     margins = margins_of(pairs)
     correct = wins(margins)
     prompts = pairs["prompt_id"].tolist()
+    resample = partial(clustered_interval, clusters=prompts, samples=bootstrap_samples, seed=seed)
     baselines = baseline_margins(pairs)
     accuracies = {name: float(wins(values).mean()) for name, values in baselines.items()}
     best = max(accuracies, key=accuracies.__getitem__)
     gains = correct - wins(baselines[best])
-    gain_interval = clustered_interval(gains, prompts, bootstrap_samples, seed)
+    gain_interval = resample(gains)
     return {
         "n": len(pairs),
         "prompts": len(set(prompts)),
         "accuracy": float(correct.mean()),
-        "accuracy_ci95": list(clustered_interval(correct, prompts, bootstrap_samples, seed)),
+        "accuracy_ci95": list(resample(correct)),
         "ties": int((margins == 0).sum()),
         "loss": float(log_loss(margins)),
         "margin_mean": float(margins.mean()),
@@ -73,6 +76,7 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
         "gain_over_best_baseline": float(gains.mean()),
         "gain_ci95": list(gain_interval),
         "verdict": verdict(best, gain_interval),
+        "loss_gain": loss_gain(margins, {name: baselines[name] for name in FITTED_BASELINES}, resample),
         "length_matched": group_figures(correct[about_equal_lengths(pairs)]),
         "shorter_preferred": group_figures(correct[length_differences(pairs) < 0]),
         "length_correlation": length_correlation(pairs),
@@ -97,9 +101,43 @@ def wins(differences: FloatArray) -> FloatArray:
     return (differences > 0) + 0.5 * (differences == 0)
 
 
+def log_losses(margins: FloatArray) -> FloatArray:
+    """-log sigmoid(margin) in nats, shape (pairs,)."""
+    return np.logaddexp(0, -margins)
+
+
 def log_loss(margins: FloatArray) -> float:
-    """The mean of -log sigmoid(margin), in nats."""
-    return float(np.logaddexp(0, -margins).mean())
+    """The mean of `log_losses`."""
+    return float(log_losses(margins).mean())
+
+
+def loss_gain(
+    margins: FloatArray, baselines: Mapping[str, FloatArray], resample: Callable[[FloatArray], tuple[float, float]]
+) -> dict[str, Any]:
+    """How much lower the model's log loss is than that of the best baseline that gives probabilities.
+
+    Of the margins as they are, at temperature 1: a model that is too sure of itself loses by it.
+
+    Args:
+        margins: the model's.
+        baselines: log odds that chosen is the preferred one, by name.
+        resample: gives the interval of the mean of values by pair.
+
+    Returns:
+        baselines, the log loss of each; best, the name of the one with the lowest; gain and its ci95 (paired), in nats;
+        a verdict in words.
+    """
+    losses = {name: log_loss(values) for name, values in baselines.items()}
+    best = min(losses, key=losses.__getitem__)
+    gains = log_losses(baselines[best]) - log_losses(margins)
+    interval = resample(gains)
+    return {
+        "baselines": losses,
+        "best": best,
+        "gain": float(gains.mean()),
+        "ci95": list(interval),
+        "verdict": verdict(best, interval),
+    }
 
 
 def length_differences(pairs: pd.DataFrame) -> FloatArray:

@@ -62,7 +62,7 @@ def load_reward_model(folder: Path) -> tuple[PreTrainedModel, Encoder]:
     """
     if not (folder / "config.json").exists():
         raise UserError(f"no trained model in {folder}: run `make repro`, which trains one")
-    check_checksums(folder, unread=".onnx")
+    check_checksums(folder, unread=(".onnx", ".data"))
     encoder = Encoder.load(folder)
     saved = read_json(folder / "config.json").get("dtype")
     if saved != encoder.contract.precision:
@@ -87,7 +87,8 @@ def rewards(model: PreTrainedModel, **batch: torch.Tensor) -> torch.Tensor:
     """
     last = last_states(model, **batch)
     with torch.autocast(last.device.type, enabled=False):
-        return reward_head(model)(last.float()).squeeze(-1)
+        # A copy, since FSDP does not want views.
+        return reward_head(model)(last.float()).squeeze(-1).clone()
 
 
 def last_states(
@@ -198,11 +199,13 @@ def prepare_for_scoring(model: PreTrainedModel, device: torch.device, dtype: tor
     share_prefixes(model, device)
 
 
-def save_reward_model(model: PreTrainedModel, encoder: Encoder, folder: Path) -> None:
-    """Write safetensors, config, tokenizer and scoring contract into `folder`."""
+def save_reward_model(
+    model: PreTrainedModel, encoder: Encoder, folder: Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write safetensors, config, tokenizer and scoring contract into `folder`; `weights`, if the model lacks them."""
     # The folder the base came from says nothing to a reader of the config.
     model.config._name_or_path = ""
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=weights)
     for path in encoder.folder.iterdir():
         shutil.copyfile(path, folder / path.name)
 

@@ -137,8 +137,9 @@ def doubt(name: str, figures: dict[str, Any]) -> str:
     """What a set's figures say of the model, and of its liking for length."""
     shorter = figures["shorter_preferred"]
     return (
-        f"- `{name}`: {verdict_in_words(figures)}; right on {percent(shorter['accuracy'])} of the {shorter['n']} pairs "
-        "in which the shorter response is the preferred one."
+        f"- `{name}`: {verdict_in_words(figures['verdict'])} in accuracy, "
+        f"{verdict_in_words(figures['loss_gain']['verdict'])} in log loss; right on {percent(shorter['accuracy'])} of "
+        f"the {shorter['n']} pairs in which the shorter response is the preferred one."
     )
 
 

@@ -51,7 +51,7 @@ class OnnxBackend:
         if not (folder / ONNX_FILE).exists():
             raise UserError(f"{folder} has no {ONNX_FILE}: set export.onnx to fp32 or int8, or take --backend torch")
         with ThreadPoolExecutor(1) as pool:  # reading the file takes as long as loading it
-            checked = pool.submit(check_checksums, folder, unread=".safetensors")
+            checked = pool.submit(check_checksums, folder, unread=(".safetensors",))
             try:
                 encoder = Encoder.load(folder)
                 backend = cls(folder / ONNX_FILE)
@@ -62,8 +62,7 @@ class OnnxBackend:
     def score(self, groups: Sequence[Group], batch_size: int) -> Iterator[tuple[int, list[float]]]:
         """Yield each group's number and its sequences' rewards.
 
-        A sequence at a time, whatever `batch_size` says: int8 weights scale the activations over a whole batch, so that
-        a reward would depend on its batch mates.
+        A sequence at a time, whatever `batch_size` says: on a CPU padding costs what batches gain.
         """
         for number, group in enumerate(groups):
             yield number, [self._reward(ids) for ids in group]

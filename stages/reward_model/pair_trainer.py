@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.utils.data import Sampler
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -74,6 +75,8 @@ class PairTrainer(RewardTrainer):
         head = reward_head(cast(torch.nn.Module, self.model)).weight
         for group in optimizer.param_groups:
             group["params"] = [parameter for parameter in group["params"] if parameter is not head]
+        # With FSDP the head was alone in a group; saved states cannot be read into an empty one.
+        optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]
         own = {"lr": self.params.head_learning_rate, "weight_decay": self.params.weight_decay}
         optimizer.add_param_group({"params": [head], **own})
         return optimizer
@@ -166,10 +169,11 @@ class PairTrainer(RewardTrainer):
         """Write, and say what the disk had against it."""
         try:
             write()
-        except (OSError, RuntimeError, SafetensorError) as error:
-            if not is_disk_trouble(error):
+        except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
+            trouble = [cause for cause in _causes(error) if is_disk_trouble(cause)]
+            if not trouble:
                 raise
-            return str(error).strip().splitlines()[0]
+            return str(trouble[0]).strip().splitlines()[0]
         return None
 
     def _save_counts(self, folder: Path) -> None:
@@ -309,6 +313,11 @@ class Steward(TrainerCallback):
             control.should_save = False
         elif self.wish.asked:
             control.should_save = control.should_training_stop = True
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """What stands behind an error: of a sharded model each process writes its share, and all hear who could not."""
+    return [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
 
 
 def say(message: str) -> None:

@@ -64,7 +64,15 @@ class Columns:
 
 
 class TurnedAway(ValueError):
-    """A row that is no pair; the message is the reason, as counted in metrics/data.json."""
+    """A row that is no pair; the message is the reason, as counted in metrics/data.json.
+
+    Attributes:
+        told: the reason with what it concerns, for people.
+    """
+
+    def __init__(self, reason: str, concerns: str = "") -> None:
+        super().__init__(reason)
+        self.told = f"{reason} ({concerns})" if concerns else reason
 
 
 @dataclass
@@ -120,7 +128,7 @@ def sides_of_row(row: Row, columns: Columns) -> tuple[list[Message], str, str]:
     """
     chosen, rejected = row.get(columns.chosen), row.get(columns.rejected)
     if chosen is None or rejected is None:
-        raise TurnedAway("missing_column")
+        raise TurnedAway("missing_column", columns.chosen if chosen is None else columns.rejected)
     if row.get(columns.prompt) is None:
         return _split_conversations(_conversation(chosen), _conversation(rejected))
     stated = prompt_messages(row[columns.prompt])

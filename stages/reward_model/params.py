@@ -85,6 +85,9 @@ class DataParams:
     margin_column: Text = Field(description="column with how much better chosen is; used if present")
     source_column: Text = Field(description="column with where a pair comes from; used if present")
     max_samples: Annotated[Int, Field(ge=1)] = Field(description="training pairs at most, spread over the prompts")
+    max_eval_samples: Annotated[Int, Field(ge=1)] = Field(
+        description="validation pairs at most, and test pairs at most, spread over the prompts"
+    )
     validation_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(description="share of the prompts for validation")
     test_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(description="share of the prompts held out for the test")
     seed: Annotated[Int, Field(ge=0)] = Field(description="seed of the split and of the choice of training pairs")
@@ -179,8 +182,8 @@ class ExportParams:
 
     dtype: Literal["fp32", "bf16"] = Field(description="precision of the exported safetensors; bf16 halves the file")
     onnx: Literal["none", "fp32", "int8"] = Field(
-        description="also export ONNX, with which scoring starts in a second: `fp32` exact, `int8` a quarter of the "
-        "size, `none`"
+        description="also export ONNX, with which scoring starts in a second: `fp32` exact, `int8` under a "
+        "third of the size, `none`"
     )
     model_name: Text = Field(description="title of the model card")
     base_license: Text = Field(description="licence of a base other than the default")

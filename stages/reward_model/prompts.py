@@ -29,12 +29,16 @@ def as_messages(prompt: Prompt) -> list[Message]:
 
 
 def read_prompt(argument: str) -> Prompt:
-    """A prompt as given on the command line: text, or `@FILE.json` for a chat in a file.
+    """A prompt as typed: text, or `@FILE.json` for a chat in a file.
 
     Raises:
-        UserError: there is no such file, or no chat in it.
+        UserError: there is no such file, or no chat in it; or another file is named: scoring its name would be no use.
     """
-    if not (argument.startswith("@") and argument.endswith(".json")):
+    if not argument.startswith("@"):
+        return argument
+    if not argument.endswith(".json"):
+        if _is_file(argument[1:]):
+            raise UserError(f"{argument[1:]}: a chat is read from a file whose name ends in .json")
         return argument
     path = Path(argument[1:])
     try:
@@ -47,6 +51,13 @@ def read_prompt(argument: str) -> Prompt:
         return as_messages(chat)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # no name of a file: too long, or with a NUL
+        return False
 
 
 def chat_or_text(cell: str) -> Any:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 
 from reward_model.calibration import Calibration
+from reward_model.encoding import EncodedResponses
 from reward_model.scorer import Comparison, RankedResponse
 
 LEAST_WIDTH = 40
@@ -24,10 +25,22 @@ def ranking_report(ranking: Sequence[RankedResponse], calibration: Calibration) 
     for place, item in enumerate(ranking, 1):
         figures = f"{place:>4} {item.reward:+9.3f} {item.probability:>10.0%} {item.index + 1:>7}"
         lines.append(f"{figures}  {_in_a_line(item.response, len(figures) + 2)}")
-    close = sum(ranking[0].reward - item.reward <= calibration.noise_margin for item in ranking[1:])
+    close = sum(item.within_noise for item in ranking[1:])
     if close:
         lines.append(f"within noise of the best: {close} of {len(ranking) - 1} others ({_noise(calibration)})")
     return "\n".join(lines)
+
+
+def cuts_report(encoded: EncodedResponses, max_length: int) -> str | None:
+    """What of texts that are too long the rewards did not see; None if nothing was left out."""
+    cuts = [f"the first {encoded.prompt_tokens_cut} tokens of the prompt"] if encoded.prompt_tokens_cut else []
+    for number, cut in enumerate(encoded.response_tokens_cut, 1):
+        if cut:
+            text = "the text" if len(encoded.ids) == 1 else f"response {number}"
+            cuts.append(f"{cut} tokens from the middle of {text}")
+    if not cuts:
+        return None
+    return f"note: longer than the {max_length} tokens that the model takes; left out: {', '.join(cuts)}"
 
 
 def _verdict(result: Comparison, calibration: Calibration) -> str:

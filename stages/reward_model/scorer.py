@@ -7,7 +7,7 @@ from typing import Protocol
 
 from reward_model.calibration import Calibration
 from reward_model.chat_template import TemplateRefuses
-from reward_model.encoding import Encoder, Group
+from reward_model.encoding import EncodedResponses, Encoder, Group
 from reward_model.errors import UserError
 from reward_model.pairs import is_unicode
 from reward_model.prompts import Prompt, as_messages
@@ -46,12 +46,14 @@ class RankedResponse:
         response: its text.
         reward: its reward.
         probability: the probability that it is preferred to the first of the ranking; 0.5 for the first itself.
+        within_noise: as in `Comparison`, beside the first of the ranking.
     """
 
     index: int
     response: str
     reward: float
     probability: float
+    within_noise: bool
 
 
 class Backend(Protocol):
@@ -80,22 +82,28 @@ class Scorer:
     fingerprint: str
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def encode(self, prompt: Prompt, responses: Sequence[str]) -> Group:
+    def encode(self, prompt: Prompt, responses: Sequence[str]) -> EncodedResponses:
         """The token ids of each response to `prompt`. If one is too long, all are cut alike.
 
         Raises:
-            UserError: the prompt is no chat, a text cannot be encoded, or the chat template refuses the prompt.
+            UserError: the prompt is no chat, there are no responses, one is no text or cannot be encoded, or the chat
+                template refuses the prompt.
         """
         messages = as_messages(prompt)
+        if not responses:
+            raise UserError("there are no responses")
+        for response in responses:
+            if not isinstance(response, str):
+                raise UserError(f"a response must be text, not {type(response).__name__}")
         if not all(is_unicode(text) for text in (*responses, *(turn["content"] for turn in messages))):
             raise UserError("the text holds half of a character (a lone surrogate), which no tokenizer takes")
         try:
-            return self.encoder.encode(messages, responses).ids
+            return self.encoder.encode(messages, responses)
         except TemplateRefuses as error:
             raise UserError(str(error)) from None
 
     def rewards(self, groups: Sequence[Group]) -> list[list[float]]:
-        """The rewards of what `encode` gave: of each group's responses, in their order."""
+        """The rewards of the ids that `encode` gave: of each group's responses, in their order."""
         # Equal responses are computed once, so that their rewards are equal to the last digit.
         distinct = [list(dict.fromkeys(map(tuple, group))) for group in groups]
         sequences = [list(map(list, group)) for group in distinct]
@@ -119,7 +127,12 @@ class Scorer:
     def rank(self, responses: Sequence[str], rewards: Sequence[float]) -> list[RankedResponse]:
         """The responses, the best first; equal ones in their order."""
         best = max(rewards)
-        return [
-            RankedResponse(index, responses[index], rewards[index], self.calibration.probability(rewards[index] - best))
-            for index in sorted(range(len(rewards)), key=lambda index: -rewards[index])
-        ]
+        ranked = []
+        for index in sorted(range(len(rewards)), key=lambda index: -rewards[index]):
+            beside_best = self.compare(rewards[index], best)
+            ranked.append(
+                RankedResponse(
+                    index, responses[index], rewards[index], beside_best.probability_a, beside_best.within_noise
+                )
+            )
+        return ranked

@@ -1,5 +1,6 @@
 """A training from base to reward model: set up, run, and taken up again if it was cut off or its device failed."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -7,11 +8,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
 from datasets import Dataset
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.reward_config import RewardConfig
@@ -20,28 +23,45 @@ from reward_model.base_tokenizer import load_transformers_tokenizer
 from reward_model.batching import Layout, groups_of, packed_batch, packed_length
 from reward_model.checkpoints import Checkpoints, Interruption, interruption
 from reward_model.device_check import Compute, choose_compute
-from reward_model.devices import choose_dtype, processes
+from reward_model.devices import choose_dtype, processes, sharded
 from reward_model.encoding import Encoder
 from reward_model.errors import UserError
 from reward_model.lean_layers import lean_layers
 from reward_model.lora import lora_adapters
 from reward_model.memory import DeviceFailed, release_memory
-from reward_model.model import layout_of, rewards, share_prefixes
+from reward_model.model import layout_of, reward_head, rewards, share_prefixes
 from reward_model.pair_order import EffectiveBatchSampler, PairCollator, balanced
 from reward_model.pair_trainer import PairTrainer, ProgressBar, Steward, say
 from reward_model.params import TrainParams
 from reward_model.vocabulary import vocabulary_of
 
 CURVE_POINTS = 25
+# What accelerate's launcher must have been told of FSDP: its default, and what is wanted. Weights are read whole by
+# every process, which checks the model before it is shared out.
+SHARDING = {
+    "FSDP_VERSION": ("1", "2"),
+    "FSDP_AUTO_WRAP_POLICY": ("NO_WRAP", "TRANSFORMER_BASED_WRAP"),
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": ("false", "false"),
+    "FSDP_STATE_DICT_TYPE": ("SHARDED_STATE_DICT", "SHARDED_STATE_DICT"),
+    "FSDP_OFFLOAD_PARAMS": ("false", "false"),
+    "FSDP_ACTIVATION_CHECKPOINTING": ("false", "false"),
+}
 COLUMNS = ("chosen_ids", "rejected_ids", "margin")
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training run says of itself: the summary for metrics/train.json, and the points of its curves."""
+    """What a training run says of itself.
+
+    Attributes:
+        summary: for metrics/train.json.
+        curve: the points of the training curves.
+        weights: all of them, on the main process, if the model holds only a share of each (FSDP); else None.
+    """
 
     summary: dict[str, Any]
     curve: list[dict[str, float]] = field(default_factory=list)
+    weights: dict[str, torch.Tensor] | None = None
 
 
 @dataclass
@@ -66,6 +86,8 @@ class Training:
         """
         layout = share_prefixes(self.model, compute.device)
         trainer = self._trainer(compute, layout)
+        if sharded():
+            share_out(self.model, trainer, compute)
         self.checkpoints.clear_unfinished()
         latest = self.checkpoints.latest()
         if latest is not None:
@@ -137,10 +159,12 @@ def train(
         checkpoints: of this training; what they hold is taken up again. None: for this call only.
 
     Raises:
-        UserError: `params.device` is not on this machine, the model lacks `params.lora.target_modules`, the loss is not
-            finite, or memory is too small for one pair.
+        UserError: `params.device` is not on this machine, as `require_known_sharding`, the model lacks
+            `params.lora.target_modules`, the loss is not finite, or memory is too small for one pair.
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
     """
+    if sharded():
+        require_known_sharding(params)
     groups = groups_of(pairs)
     pad_token_id = encoder.contract.pad_token_id
     compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
@@ -159,7 +183,44 @@ def train(
             compute = _moved_to_cpu(training, compute, str(failure))
             trainer = training.on(compute)
     del model.forward
-    return TrainingResult(summary_of(trainer, compute, layout_of(model)), curve_of(trainer.state.log_history))
+    return TrainingResult(
+        summary_of(trainer, compute, layout_of(model)),
+        curve_of(trainer.state.log_history),
+        gathered_weights(model) if sharded() else None,
+    )
+
+
+def require_known_sharding(params: TrainParams) -> None:
+    """Refuse what has not been tested with FSDP.
+
+    Raises:
+        UserError: LoRA, a single process, or another configuration of accelerate than the README's.
+    """
+    if params.lora.enabled:
+        raise UserError("train.lora does not go with FSDP: set train.lora.enabled: false, or launch without FSDP")
+    if processes() == 1:
+        raise UserError("FSDP needs several processes: launch without it, or with num_processes: 2 or more")
+    for variable, (default, wanted) in SHARDING.items():
+        if os.environ.get(variable, default).upper() != wanted.upper():
+            raise UserError(
+                f"FSDP needs {variable.lower()}: {wanted} in accelerate's configuration (README.md has one)"
+            )
+
+
+def share_out(model: PreTrainedModel, trainer: PairTrainer, compute: Compute) -> None:
+    """Prepare the model for FSDP, by which accelerate shares it out when training starts.
+
+    Raises:
+        UserError: accelerate will not do it, as on CPUs.
+    """
+    if not trainer.accelerator.is_fsdp2:
+        raise UserError(f"accelerate has no FSDP for {compute.device.type}: launch without it")
+    if compute.dtype == torch.bfloat16:
+        # accelerate's own policy would also round the rewards, and the gradients' sums, to bfloat16.
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        cast(Any, trainer.accelerator.state.fsdp_plugin).mixed_precision_policy = policy
+    # In a unit of its own, which keeps it in float32.
+    fully_shard(reward_head(model))
 
 
 def is_main_process() -> bool:
@@ -230,6 +291,14 @@ def effective_batch_sampler(lengths: Sequence[int], config: RewardConfig, layout
 def effective_batch_of(config: TrainingArguments) -> int:
     """Pairs in an optimizer step, over all processes."""
     return config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+
+
+def gathered_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The weights of a model that is shared out over the processes: on the main process, for others nothing."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = cast(dict[str, torch.Tensor], get_model_state_dict(model, options=options))
+    # What was gathered on CPUs has no storage of its own until it is copied.
+    return {name: weights.pop(name).clone() for name in list(weights)}
 
 
 def curve_of(log_history: list[dict[str, float]]) -> list[dict[str, float]]:

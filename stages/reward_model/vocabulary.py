@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from accelerate import PartialState
 from transformers import PreTrainedModel
 
+from reward_model.devices import processes
 from reward_model.encoding import Group
 
 
@@ -26,7 +26,7 @@ def vocabulary_of(
     full = model.get_input_embeddings()
     assert isinstance(full, torch.nn.Embedding)
     ids = torch.arange(full.num_embeddings)
-    trained_alone = full.weight.requires_grad and PartialState().num_processes == 1
+    trained_alone = full.weight.requires_grad and processes() == 1
     if weight_decay or type(full) is not torch.nn.Embedding or not trained_alone:
         yield ids
         return

@@ -1,10 +1,11 @@
 """Held-out accuracy against the number of training pairs, and how long training on them took.
 
-    python tests/benchmarks/learning_curve.py [--sizes 125 250 500 1000 2000 all] [--svg metrics/learning_curve.svg]
+    python tests/benchmarks/learning_curve.py [--sizes 125 250 500 1000 all] [--points FILE] [--svg FILE]
 
 Each size trains once, in a process of its own, with params.yaml's train section, on the pairs that `data.max_samples`
-would choose. TF-IDF and length, fitted on the same pairs, stand beside it. The last line is JSON; --svg draws it.
-Writes no tracked file otherwise.
+would choose. TF-IDF and length, fitted on the same pairs, stand beside it. `minutes` is the median time of a step
+times their number, so that other work on the machine counts little. The last line is JSON, which --points keeps: sizes
+that the file has are not trained again. --svg draws it. Writes no tracked file otherwise.
 """
 
 import argparse
@@ -13,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,37 +29,59 @@ import numpy as np
 import vl_convert
 import yaml
 from quality_beside_trl import held_out_figures
-from train_throughput import train_ours
+from train_throughput import ends_of_steps, train_ours
 
 from reward_model.baselines import TextBaseline
 from reward_model.evaluation_sets import OWN, pairs_of_set
-from reward_model.files import write_text
-from reward_model.metrics import wins
+from reward_model.files import read_json, sha256_of_folder, write_json, write_text
+from reward_model.metrics import log_loss, wins
+from reward_model.params import load_params
 from reward_model.tables import read_parquet
 
 EVERYTHING = 10**9
+MODEL = "reward model"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["125", "250", "500", "1000", "2000", "all"])
+    parser.add_argument("--sizes", nargs="+", default=["125", "250", "500", "1000", "all"])
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--points", type=Path)
     parser.add_argument("--svg", type=Path)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.data:
         print(json.dumps(train_on(int(options.sizes[0]), options.data, options.seed)))
         return
-    points = []
     with tempfile.TemporaryDirectory() as folder:
         data = all_pairs(Path(folder))
+        inputs = {
+            "seed": options.seed,
+            "train": asdict(load_params().train),
+            "tokens": sha256_of_folder(data / "tokens"),
+        }
+        points = points_kept(options.points, inputs)
         count = len(read_parquet(data / "tokens/train.parquet"))
-        for size in sorted({count if size == "all" else min(int(size), count) for size in options.sizes}):
-            points.append(in_own_process(size, data, options.seed))
+        wanted = {count if size == "all" else min(int(size), count) for size in options.sizes}
+        for size in sorted(wanted - {point["pairs"] for point in points}):
+            points.append(in_own_process(size, data, options.seed) | {"baselines": baselines_on(size, data)})
+            points.sort(key=itemgetter("pairs"))
             print(json.dumps(points[-1]), flush=True)
+            if options.points:
+                write_json(options.points, {"inputs": inputs, "points": points})
     if options.svg:
         write_text(options.svg, vl_convert.vegalite_to_svg(picture(points)))
-    print(json.dumps({"seed": options.seed, "points": points}))
+    print(json.dumps({"inputs": inputs, "points": points}))
+
+
+def points_kept(path: Path | None, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """What --points has from before, of the same inputs."""
+    if path is None or not path.exists():
+        return []
+    kept = read_json(path)
+    if kept["inputs"] != json.loads(json.dumps(inputs)):
+        raise SystemExit(f"{path} has the points of other params or data: give another file")
+    return kept["points"]
 
 
 def all_pairs(folder: Path) -> Path:
@@ -83,47 +107,61 @@ def in_own_process(size: int, data: Path, seed: int) -> dict[str, Any]:
 def train_on(size: int, data: Path, seed: int) -> dict[str, Any]:
     """Train on the first pairs, and score the held-out ones."""
     rows = read_parquet(data / "tokens/train.parquet")[:size]
-    start = time.perf_counter()
+    times = ends_of_steps()
     model, _ = train_ours(rows, seed)
-    seconds = time.perf_counter() - start
+    seconds = float(np.median(np.diff(times))) * len(times)
+    return {"pairs": size, "minutes": seconds / 60, **held_out_figures(model, data / "tokens")}
+
+
+def baselines_on(size: int, data: Path) -> dict[str, dict[str, float]]:
+    """By set, what TF-IDF and length reach that are fitted on the same pairs, and how often the longer wins."""
+    rows = read_parquet(data / "tokens/train.parquet")[:size]
     text = TextBaseline(pairs_of_set(data / "pairs/train.jsonl", rows))
-    figures = held_out_figures(model, data / "tokens")
+    figures = {}
     for name, file in OWN.items():
         pairs = pairs_of_set(data / f"pairs/{file}.jsonl", read_parquet(data / f"tokens/{file}.parquet"))
-        figures[name]["tfidf"] = float(wins(text.margins(pairs)).mean())
+        margins = text.margins(pairs)
         longer = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs], dtype=float)
-        figures[name]["longer_wins"] = float(wins(longer).mean())
-    return {"pairs": size, "minutes": seconds / 60, **figures}
+        figures[name] = {
+            "tfidf": float(wins(margins).mean()),
+            "tfidf_loss": log_loss(margins),
+            "longer_wins": float(wins(longer).mean()),
+        }
+    return figures
 
 
 def picture(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """The curve in Vega-Lite."""
-    rules = {"accuracy": "reward model", "tfidf": "TF-IDF and length", "longer_wins": "the longer wins"}
-    values = [
-        {
-            "pairs": point["pairs"],
-            "accuracy": point["heldout"][key],
-            "rule": rule,
-            "minutes": round(point["minutes"], 1),
+    """Accuracy and log loss on the held-out pairs in Vega-Lite, with the minutes of training."""
+    values = []
+    for point in points:
+        model, rules = point["heldout"], point["baselines"]["heldout"]
+        shown = {
+            MODEL: (model["accuracy"], model["loss"]),
+            "TF-IDF and length": (rules["tfidf"], rules["tfidf_loss"]),
+            "the longer wins": (rules["longer_wins"], None),
         }
-        for point in points
-        for key, rule in rules.items()
-    ]
+        for rule, (accuracy, loss) in shown.items():
+            values.append({"pairs": point["pairs"], "rule": rule, "accuracy": accuracy, "log loss": loss})
+        values[-len(shown)]["told"] = f"{point['minutes']:.1f} min"
+    panels = [panel("accuracy", {"format": "%"}, labelled=True), panel("log loss", {}, labelled=False)]
+    return {"data": {"values": values}, "hconcat": panels}
+
+
+def panel(figure: str, axis: dict[str, str], *, labelled: bool) -> dict[str, Any]:
+    """One figure by training pairs, a line a rule."""
     x = {"field": "pairs", "type": "quantitative", "scale": {"type": "log"}, "title": "training pairs"}
-    y = {"field": "accuracy", "type": "quantitative", "scale": {"zero": False}, "axis": {"format": "%"}}
+    y = {"field": figure, "type": "quantitative", "scale": {"zero": False}, "axis": axis}
+    lines = {
+        "transform": [{"filter": f"isValid(datum['{figure}'])"}],
+        "mark": {"type": "line", "point": True},
+        "encoding": {"x": x, "y": y, "color": {"field": "rule", "title": None, "sort": [MODEL]}},
+    }
     minutes = {
-        "transform": [
-            {"filter": "datum.rule == 'reward model'"},
-            {"calculate": "datum.minutes + ' min'", "as": "told"},
-        ],
+        "transform": [{"filter": "isValid(datum.told)"}],
         "mark": {"type": "text", "dy": -10},
         "encoding": {"x": x, "y": y, "text": {"field": "told"}},
     }
-    lines = {
-        "mark": {"type": "line", "point": True},
-        "encoding": {"x": x, "y": y, "color": {"field": "rule", "title": None, "sort": list(rules.values())}},
-    }
-    return {"data": {"values": values}, "width": 480, "height": 280, "layer": [lines, minutes]}
+    return {"width": 360, "height": 260, "layer": [lines, minutes] if labelled else [lines]}
 
 
 if __name__ == "__main__":

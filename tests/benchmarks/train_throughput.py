@@ -94,6 +94,16 @@ def measure(side: str, rows: list[dict[str, Any]], seed: int) -> dict[str, float
     if side == "ours":
         import reward_model.environment  # noqa: F401
 
+    times = ends_of_steps()
+    _, losses = TRAIN[side](rows, seed)
+    seconds = times[-1] - times[WARM_UP_STEPS - 1]
+    timed = len(rows) - WARM_UP_STEPS * effective_batch()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"pairs_per_s": timed / seconds, "rss": peak, "loss": second_half(losses)}
+
+
+def ends_of_steps() -> list[float]:
+    """A list that gets the time at the end of every optimizer step of trainings that begin after this."""
     from transformers import TrainerCallback, trainer
 
     class Clock(TrainerCallback):
@@ -102,11 +112,7 @@ def measure(side: str, rows: list[dict[str, Any]], seed: int) -> dict[str, float
 
     times: list[float] = []
     cast(list[Any], trainer.DEFAULT_CALLBACKS).append(Clock)
-    _, losses = TRAIN[side](rows, seed)
-    seconds = times[-1] - times[WARM_UP_STEPS - 1]
-    timed = len(rows) - WARM_UP_STEPS * effective_batch()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"pairs_per_s": timed / seconds, "rss": peak, "loss": second_half(losses)}
+    return times
 
 
 def train_ours(rows: list[dict[str, Any]], seed: int) -> tuple["PreTrainedModel", list[float]]:
