@@ -154,7 +154,7 @@ def panel(figure: str, axis: dict[str, str], *, labelled: bool) -> dict[str, Any
     lines = {
         "transform": [{"filter": f"isValid(datum['{figure}'])"}],
         "mark": {"type": "line", "point": True},
-        "encoding": {"x": x, "y": y, "color": {"field": "rule", "title": None, "sort": [MODEL]}},
+        "encoding": {"x": x, "y": y, "color": {"field": "rule", "type": "nominal", "title": None, "sort": [MODEL]}},
     }
     minutes = {
         "transform": [{"filter": "isValid(datum.told)"}],
