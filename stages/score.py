@@ -61,9 +61,12 @@ def main() -> None:
             print(f"prompt: {prompt}")
             print(compared(manager, prompt, responses, as_json=False), end="\n\n")
     else:
+        from reward_model.report import cuts_report
+
         prompt, responses = what_is_typed(arguments)
         print(scored(manager, arguments, prompt, responses))
-        tell_of_cuts(manager, prompt, responses)
+        if note := cuts_report(manager, prompt, responses):
+            print(note, file=sys.stderr)
 
 
 def backend(arguments: argparse.Namespace) -> str:
@@ -183,15 +186,6 @@ def scored(manager: "RewardModelManager", arguments: argparse.Namespace, prompt:
     if arguments.json:
         return json.dumps({"ranking": [asdict(item) for item in ranking]})
     return ranking_report(ranking, manager.calibration)
-
-
-def tell_of_cuts(manager: "RewardModelManager", prompt: "Prompt", responses: list[str]) -> None:
-    """Say on stderr what of texts that are too long the rewards did not see."""
-    from reward_model.report import cuts_report
-
-    note = cuts_report(manager.encode(prompt, responses), manager.max_length)
-    if note:
-        print(note, file=sys.stderr)
 
 
 def compared(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, as_json: bool) -> str:

@@ -522,7 +522,7 @@ def test_a_sharded_model_in_bf16_is_saved_whole_and_its_head_stays_float32(proje
     ],
 )
 def test_another_kind_of_sharding_is_refused(
-    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], part: str
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], part: str
 ) -> None:
     for variable, value in ({"WORLD_SIZE": "2"} | FSDP | environment).items():
         monkeypatch.setenv(variable, value)

@@ -70,7 +70,7 @@ class InteractiveSession:
             print(comparison_report(result, (responses[0], responses[1]), calibration), flush=True)
         elif responses:
             print(ranking_report(self.manager.rank_responses(prompt, responses), calibration), flush=True)
-        note = cuts_report(self.manager.encode(prompt, responses), self.manager.max_length) if responses else None
+        note = cuts_report(self.manager, prompt, responses) if responses else None
         if note:
             _say(note)
 

@@ -2,10 +2,14 @@
 
 import shutil
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from reward_model.calibration import Calibration
-from reward_model.encoding import EncodedResponses
+from reward_model.prompts import Prompt
 from reward_model.scorer import Comparison, RankedResponse
+
+if TYPE_CHECKING:
+    from reward_model.manager import RewardModelManager
 
 LEAST_WIDTH = 40
 
@@ -31,8 +35,13 @@ def ranking_report(ranking: Sequence[RankedResponse], calibration: Calibration) 
     return "\n".join(lines)
 
 
-def cuts_report(encoded: EncodedResponses, max_length: int) -> str | None:
-    """What of texts that are too long the rewards did not see; None if nothing was left out."""
+def cuts_report(manager: "RewardModelManager", prompt: Prompt, responses: Sequence[str]) -> str | None:
+    """What of texts that are too long the rewards did not see; None if nothing was left out.
+
+    Raises:
+        UserError: as `RewardModelManager.encode`.
+    """
+    encoded = manager.encode(prompt, responses)
     cuts = [f"the first {encoded.prompt_tokens_cut} tokens of the prompt"] if encoded.prompt_tokens_cut else []
     for number, cut in enumerate(encoded.response_tokens_cut, 1):
         if cut:
@@ -40,7 +49,7 @@ def cuts_report(encoded: EncodedResponses, max_length: int) -> str | None:
             cuts.append(f"{cut} tokens from the middle of {text}")
     if not cuts:
         return None
-    return f"note: longer than the {max_length} tokens that the model takes; left out: {', '.join(cuts)}"
+    return f"note: longer than the {manager.max_length} tokens that the model takes; left out: {', '.join(cuts)}"
 
 
 def _verdict(result: Comparison, calibration: Calibration) -> str:
