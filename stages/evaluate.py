@@ -41,7 +41,8 @@ def main() -> None:
     model, encoder = load_reward_model(Path("models/reward"))
     pad_token_id = encoder.contract.pad_token_id
     rows = read_parquet(Path("data/tokens/validation.parquet"))
-    compute = choose_compute(model, groups_of(rows), pad_token_id, params.train.device, params.train.precision)
+    # In the precision that rewards are given in by default, whatever the training's was.
+    compute = choose_compute(model, groups_of(rows), pad_token_id, params.train.device, "fp32")
     prepare_for_scoring(model, compute.device, compute.dtype)
     score = partial(score_rows, model, pad_token_id, params.evaluate)
     validation = score(rows, "validation")

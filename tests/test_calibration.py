@@ -29,7 +29,21 @@ def test_margins_that_tell_nothing_or_everything_keep_the_temperature_finite() -
     rng = np.random.default_rng(0)
     reversed_margins = -np.abs(rng.normal(size=500))
     assert fit_temperature(reversed_margins) == pytest.approx(100, rel=0.01)
-    assert fit_temperature(-reversed_margins) == pytest.approx(0.01, rel=0.5)
+    assert 0.01 <= fit_temperature(-reversed_margins) < 0.3
+
+
+def test_a_few_pairs_that_are_all_judged_rightly_make_no_model_certain() -> None:
+    """Of five pairs, a label counts as 6/7."""
+    margins = np.full(5, 0.1)
+    calibration = fit_calibration(margins, np.zeros(5), own_prompts(5))
+    assert calibration.probability(0.1) == pytest.approx(6 / 7, abs=0.001)
+    assert calibration.noise_margin == pytest.approx(0.1), "five pairs show nothing"
+
+
+def test_fewer_than_ten_prompts_show_nothing_however_many_pairs_they_have() -> None:
+    margins = np.linspace(0.01, 1, 100)
+    assert noise_margin(margins, [str(number % 9) for number in range(100)]) == 1.0
+    assert noise_margin(margins, [str(number % 10) for number in range(100)]) < 0.15
 
 
 def test_noise_is_where_the_model_was_not_shown_to_beat_a_coin() -> None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from reward_model import device_check
 from reward_model.base_tokenizer import contract_encoder
 from reward_model.device_check import choose_compute, find_fault
+from reward_model.devices import choose_dtype
 from reward_model.errors import UserError
 from reward_model.model import build_reward_model
 
@@ -122,3 +123,22 @@ def test_scoring_is_checked_without_gradients_also_where_they_are_off(model: Pre
         assert find_fault(model, GROUPS, 0, CPU, BF16, gradients=False) is None
     with altered_states(model, lambda states: states + 0.3 * states.abs()):
         assert "states differ" in str(find_fault(model, GROUPS, 0, CPU, BF16, gradients=False))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, BF16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, FP32),
+        ({"cpu_name": "AMD EPYC 9655", "avx512_bf16": True, "amx_bf16": False}, BF16),
+        ({"cpu_name": "AMD EPYC 7763", "avx512_bf16": False, "amx_bf16": False}, FP32),
+        ({"architecture": "arm64", "bf16": True}, FP32),
+    ],
+)
+def test_cpus_get_bfloat16_where_they_are_fast_at_it(
+    capabilities: dict[str, Any], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert choose_dtype("auto", CPU) is expected
+    assert choose_dtype("bf16", CPU) is BF16
+    assert choose_dtype("fp32", CPU) is FP32

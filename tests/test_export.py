@@ -17,6 +17,7 @@ from reward_model import RewardModelManager
 from reward_model.errors import UserError
 from reward_model.export_check import compare, require
 from reward_model.files import read_json, read_jsonl, sha256_of
+from reward_model.model_card import license_tag
 
 KEYS = {"pairs", "max_abs_diff", "preference_agreement", "bytes"}
 
@@ -175,6 +176,28 @@ def test_an_artefact_that_is_too_far_off_is_refused() -> None:
     with pytest.raises(UserError, match="only 97% of the preferences"):
         require("int8", compare(turned, expected, 7), exact=False)
     require("int8", compare(turned[1:] + expected[:1], expected, 7), exact=False)
+    require("int8", compare([(0.0, 1.0), (1.0, 0.0)], expected[:2], 7), exact=False)
+    with pytest.raises(UserError, match="only 33% of the preferences"):
+        require("int8", compare([(0.0, 1.0), (0.0, 1.0), (1.0, 0.0)], expected[:3], 7), exact=False)
+    near_a_tie = [(1.0, 1.0 + 1e-6)] * 100
+    require("onnx", compare(near_a_tie, [(1.0, 1.0 - 1e-6)] * 100, 7), exact=True)
+
+
+@pytest.mark.parametrize(
+    ("base", "data", "expected"),
+    [
+        ("apache-2.0", "cc-by-nc-4.0", "cc-by-nc-4.0"),
+        ("apache-2.0", "mit", "mit"),
+        ("llama3.1", "apache-2.0", "llama3.1"),
+        ("llama3.1", "llama3.1", "llama3.1"),
+        ("llama3.1", "cc-by-4.0", "other"),
+        ("unknown", "mit", "other"),
+        ("mit", "unknown", "other"),
+        ("unknown", "unknown", "other"),
+    ],
+)
+def test_the_card_s_licence_is_the_one_that_asks_for_more(base: str, data: str, expected: str) -> None:
+    assert license_tag(base, data) == expected
 
 
 def test_an_export_that_fails_its_check_leaves_the_one_before(trained: Project, tmp_path: Path) -> None:

@@ -58,6 +58,20 @@ def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
         files.write_text(tmp_path / "file" / "below", "x")
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("I/O error: Operation not permitted (os error 1)"), True),
+        (RuntimeError("I/O error: Cannot allocate memory (os error 12)"), False),
+        (OSError(12, "Cannot allocate memory"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_other_trouble(error: Exception, expected: bool) -> None:
+    assert files.is_disk_trouble(error) is expected
+
+
 def test_a_users_fault_is_one_line_and_a_status(capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise UserError("do this")

@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, brier_score_loss
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from reward_model.metrics import (
+    Bootstrap,
     brier_score,
     calibration_figures,
-    clustered_interval,
     evaluate_pairs,
     expected_calibration_error,
     log_loss,
@@ -72,7 +73,7 @@ def test_the_figures_of_a_few_known_pairs() -> None:
 def test_a_perfect_model_is_better_than_every_baseline() -> None:
     found = figures(table(np.full(300, 5.0), **random_lengths(300)))
     assert found["accuracy"] == 1
-    assert found["accuracy_ci95"] == [1, 1]
+    assert found["accuracy_ci95"] == [0.99, 1], "by the rule of three"
     assert found["verdict"] == f"better than {found['best_baseline']}"
     assert found["gain_ci95"][0] > 0.3
 
@@ -95,7 +96,7 @@ def test_a_model_of_length_alone_gains_nothing_over_length() -> None:
     found = figures(table(0.01 * (chosen - rejected), **lengths))
     assert found["best_baseline"] == "longer_wins"
     assert found["gain_over_best_baseline"] == 0
-    assert found["gain_ci95"] == [0, 0]
+    assert found["gain_ci95"] == [-3 / 400, 3 / 400], "by the rule of three"
     assert found["verdict"] == "not shown to differ from longer_wins"
     assert found["length_correlation"] == pytest.approx(1)
     assert found["shorter_preferred"]["accuracy"] == 0
@@ -190,6 +191,64 @@ def test_sources_are_told_apart_where_there_are_several() -> None:
     assert figures(table([1.0]))["by_source"] == {}
 
 
+@pytest.mark.parametrize("count", [1, 3, 9])
+@pytest.mark.parametrize("margin", [-1.0, 1.0])
+def test_a_handful_of_prompts_tells_nothing_however_much_they_agree(count: int, margin: float) -> None:
+    found = figures(table(np.full(2 * count, margin), prompt_id=[str(n // 2) for n in range(2 * count)]))
+    assert (found["n"], found["prompts"]) == (2 * count, count)
+    assert found["accuracy_ci95"] is found["gain_ci95"] is found["loss_gain"]["ci95"] is None
+    assert found["verdict"] == found["loss_gain"]["verdict"] == "too few prompts to tell"
+
+
+def test_the_accuracy_of_a_few_prompts_judged_alike_is_not_taken_as_certain() -> None:
+    bootstrap = Bootstrap([str(number // 2) for number in range(24)], 500, 0)
+    assert bootstrap.bounded_interval(np.ones(24), 0, 1) == (0.75, 1)
+    assert bootstrap.bounded_interval(np.zeros(24), 0, 1) == (0, 0.25)
+    assert bootstrap.bounded_interval(np.zeros(24), -1, 1) == (-0.25, 0.25)
+    some = bootstrap.bounded_interval((np.arange(24) < 12).astype(float), 0, 1)
+    assert some is not None
+    assert 0.1 < some[0] < 0.5 < some[1] < 0.9
+
+
+@pytest.mark.parametrize(("accuracy", "clusters"), [(0.6, 10), (0.7, 15), (0.9, 10), (0.9, 20)])
+def test_the_interval_of_few_prompts_covers_the_truth_as_well(accuracy: float, clusters: int) -> None:
+    rng = np.random.default_rng(2)
+    prompts = [str(number) for number in range(clusters)]
+    covered = 0
+    for trial in range(400):
+        right = (rng.random(clusters) < accuracy).astype(float)
+        interval = Bootstrap(prompts, 400, trial).bounded_interval(right, 0, 1)
+        assert interval is not None
+        covered += interval[0] <= accuracy <= interval[1]
+    assert covered / 400 >= 0.9
+
+
+def won_and_lost(won: NDArray[np.bool_], lost: NDArray[np.bool_]) -> dict[str, Any]:
+    """The figures of a model that is right where the best baseline, TF-IDF, is wrong, and the other way round."""
+    model, rule = (np.where(wrong, -1.0, 1.0) for wrong in (lost, won))
+    return figures(table(model, tfidf=rule, frozen_features=-2.0, chosen_characters=5))
+
+
+@pytest.mark.parametrize(("count", "differing"), [(10, 0.2), (10, 0.1), (40, 0.05), (128, 0.02)])
+def test_chance_is_seldom_taken_for_a_gain(count: int, differing: float) -> None:
+    """Model and baseline are equally good, and differ on a few prompts."""
+    rng = np.random.default_rng(3)
+    shown = 0
+    for _ in range(200):
+        luck = rng.random(count)
+        shown += won_and_lost(luck < differing, luck > 1 - differing)["verdict"].split(" ")[0] in ("better", "worse")
+    assert shown / 200 <= 0.06
+
+
+@pytest.mark.parametrize("count", [30, 128])
+def test_five_prompts_won_and_none_lost_are_no_proof_and_ten_are(count: int) -> None:
+    numbers, none = np.arange(count), np.zeros(count, dtype=bool)
+    assert won_and_lost(numbers < 5, none)["verdict"] == "too few differences to tell"
+    assert won_and_lost(numbers < 10, none)["verdict"] == "better than tfidf"
+    assert won_and_lost(none, numbers < 10)["verdict"] == "worse than tfidf"
+    assert won_and_lost(none, none)["gain_ci95"] == [pytest.approx(-3 / count), pytest.approx(3 / count)]
+
+
 def test_the_interval_covers_the_truth_in_about_95_percent_of_simulations() -> None:
     """Clusters of pairs that are right or wrong together; an interval over single pairs would cover far less."""
     rng = np.random.default_rng(0)
@@ -197,8 +256,9 @@ def test_the_interval_covers_the_truth_in_about_95_percent_of_simulations() -> N
     for trial in range(200):
         skill = rng.uniform(0.4, 1.0, size=60)
         values = np.concatenate([rng.random(8) < s for s in skill]).astype(float)
-        low, high = clustered_interval(values, [str(n) for n in range(60) for _ in range(8)], 400, trial)
-        covered += low <= 0.7 <= high
+        interval = Bootstrap([str(n) for n in range(60) for _ in range(8)], 400, trial).interval(values)
+        assert interval is not None
+        covered += interval[0] <= 0.7 <= interval[1]
     assert 0.90 <= covered / 200 <= 0.99
 
 
@@ -210,8 +270,9 @@ def test_the_paired_interval_of_the_gain_covers_the_truth_too() -> None:
         ease = rng.uniform(0.2, 0.9, size=300)
         luck = rng.random(300)
         gains = (luck < ease + 0.1).astype(float) - (luck < ease)
-        low, high = clustered_interval(gains, [str(n) for n in range(300)], 300, trial)
-        covered += low <= 0.1 <= high
-        widths.append(high - low)
+        interval = Bootstrap([str(n) for n in range(300)], 300, trial).interval(gains)
+        assert interval is not None
+        covered += interval[0] <= 0.1 <= interval[1]
+        widths.append(interval[1] - interval[0])
     assert 0.90 <= covered / 200 <= 0.99
     assert np.mean(widths) < 0.08, "an unpaired interval is twice as wide"

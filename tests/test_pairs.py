@@ -152,6 +152,15 @@ def test_no_prompt_crosses_the_splits_and_shares_are_about_right() -> None:
     assert 0.08 < len(splits["validation"]) / len(pairs) < 0.12
 
 
+def test_the_turns_of_a_conversation_and_a_question_with_other_system_turns_stay_together() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    turns = [user("Hello, who is there?"), assistant("me"), user("And who else?")]
+    prompts = [turns[:1], turns, [system, *turns[:1]], [system, *turns]]
+    assert len({Pair(tuple(prompt), "a", "b", "s").prompt_id for prompt in prompts}) == 1
+    assert normalised_prompt([system]) != normalised_prompt(turns)
+    assert normalised_prompt([user(" "), assistant("me"), user("Who?")]) == normalised_prompt([user("who")])
+
+
 def test_more_rows_move_no_prompt_to_another_split() -> None:
     pairs = many_pairs(300)
     few = split_pairs(pairs[:100], validation_fraction=0.1, test_fraction=0.2, seed=1)

@@ -33,6 +33,15 @@ def test_a_folder_gives_the_rows_of_its_data_files_in_order(tmp_path: Path) -> N
     assert list(read_rows(tmp_path)) == ROWS
 
 
+def test_hidden_files_of_a_folder_are_no_data_though_the_folder_may_be_hidden(tmp_path: Path) -> None:
+    folder = tmp_path / ".data"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    (folder / "1.jsonl").write_text(json.dumps(ROWS[0]))
+    (folder / "._1.jsonl").write_bytes(b"\x00\x05\x16\x07")
+    (folder / ".ipynb_checkpoints/1-checkpoint.jsonl").write_text(json.dumps(ROWS[1]))
+    assert list(read_rows(folder)) == ROWS[:1]
+
+
 def test_chats_survive_csv_and_parquet(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     pd.DataFrame([{"chosen": json.dumps(chat)}]).to_csv(tmp_path / "a.csv", index=False)

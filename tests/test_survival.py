@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 import train as train_stage
 from conftest import ROOT, Project
-from reward_model import pair_trainer, training
+from reward_model import checkpoints, pair_trainer, training
 from reward_model.checkpoints import Checkpoints
 from reward_model.device_check import Compute
 from reward_model.errors import UserError
@@ -295,6 +295,19 @@ def test_a_loss_that_is_not_finite_names_the_pair_and_keeps_the_last_state(
     with pytest.raises(UserError, match=r"not finite in step 5 \(pairs pair-\d+\): lower"):
         run(tiny_base, Checkpoints(tmp_path / "states"))
     assert Checkpoints(tmp_path / "states").latest() == tmp_path / "states/step-4"
+
+
+def test_a_disk_that_is_full_for_the_last_file_of_a_state_ends_no_training(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_checksums(folder: Path) -> None:
+        raise UserError(f"cannot write {folder}: [Errno 28] No space left on device")
+
+    expected = run(tiny_base)[1]
+    monkeypatch.setattr(checkpoints, "write_checksums", write_checksums)
+    assert_same_weights(run(tiny_base, Checkpoints(tmp_path / "states"))[1], expected)
+    assert "the state of step 2 cannot be saved (cannot write " in capsys.readouterr().err
+    assert not list((tmp_path / "states").glob("*"))
 
 
 def slow_project(project: Project, **changes: Any) -> Project:

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import PreTrainedModel
 
 from conftest import ROOT, make_pairs
 from reward_model.base_tokenizer import contract_encoder
 from reward_model.encoding import Encoder
 from reward_model.errors import UserError
-from reward_model.model import build_reward_model
+from reward_model.model import build_reward_model, save_reward_model
 from reward_model.pair_losses import PairTotals, pair_losses
 from reward_model.pair_order import EffectiveBatchSampler, balanced
 from reward_model.params import TrainParams, load_params
@@ -27,7 +28,7 @@ def encoder_of(base: Path) -> Encoder:
     return contract_encoder(base, 96, base.parent / "tokenizer")
 
 
-def run(base: Path, rows: list[dict[str, Any]] | None = None, **changes: Any) -> tuple[TrainingResult, torch.nn.Module]:
+def run(base: Path, rows: list[dict[str, Any]] | None = None, **changes: Any) -> tuple[TrainingResult, PreTrainedModel]:
     params: TrainParams = dataclasses.replace(PARAMS, **changes)
     encoder = encoder_of(base)
     model = build_reward_model(base, encoder, params.seed)
@@ -173,6 +174,17 @@ def test_the_trainer_moves_on_to_a_new_order_each_epoch(tiny_base: Path, monkeyp
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_cure(tiny_base: Path) -> None:
     with pytest.raises(UserError, match=r"not finite in step \d+ \(pairs \d+.*\): lower train\.learning_rate"):
         run(tiny_base, learning_rate=1e30, num_train_epochs=3)
+
+
+def test_a_model_that_the_last_step_broke_is_not_saved(tiny_base: Path, tmp_path: Path) -> None:
+    _, model = run(tiny_base, num_train_epochs=1)
+    save_reward_model(model, encoder_of(tiny_base), tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+    with torch.no_grad():
+        next(model.parameters())[0] = torch.inf
+    with pytest.raises(UserError, match=r"not finite after the last step: lower train\.learning_rate"):
+        save_reward_model(model, encoder_of(tiny_base), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_device_that_is_not_there_is_one_error(tiny_base: Path) -> None:

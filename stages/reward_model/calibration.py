@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ FloatArray = NDArray[np.float64]
 
 COLDEST, HOTTEST = 0.01, 100.0  # where margins tell nothing, or everything, the best temperature is without bound
 LOOKS = 200  # sizes of margin at which `noise_margin` looks
+FEWEST_PROMPTS = 10  # below, an interval would cover the truth far less often than it says
 
 
 @dataclass(frozen=True)
@@ -79,22 +81,29 @@ def fit_calibration(chosen: FloatArray, rejected: FloatArray, prompt_ids: Sequen
 
 
 def fit_temperature(margins: FloatArray) -> float:
-    """The temperature with the least log loss (Guo et al. 2017, arXiv:1706.04599), between 0.01 and 100."""
+    """The temperature with the least log loss (Guo et al. 2017, arXiv:1706.04599), between 0.01 and 100.
+
+    The label of n pairs counts as (n + 1) / (n + 2) instead of 1 (Platt 1999), so that a few pairs that are all judged
+    rightly do not make the model certain.
+    """
     from scipy.optimize import minimize_scalar  # slow to import, and scoring does not fit
 
-    best = minimize_scalar(
-        lambda log_temperature: np.logaddexp(0, -margins / np.exp(log_temperature)).mean(),
-        bounds=(math.log(COLDEST), math.log(HOTTEST)),
-        method="bounded",
-    )
+    label = (len(margins) + 1) / (len(margins) + 2)
+
+    def loss(log_temperature: float) -> float:
+        log_odds = margins / math.exp(log_temperature)
+        return float((label * np.logaddexp(0, -log_odds) + (1 - label) * np.logaddexp(0, log_odds)).mean())
+
+    best: Any = minimize_scalar(loss, bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded")
     return math.exp(float(best.x))
 
 
 def noise_margin(margins: FloatArray, prompt_ids: Sequence[str]) -> float:
     """The largest m for which the pairs with |margin| <= m do not show the model to be better than a coin.
 
-    Shown means: 1/2 lies below the 95% interval of their accuracy, whose standard error is the larger of two:
-    clustered by prompt, and Agresti & Coull's (1998), which is not zero when all are right.
+    Shown means: they are of `FEWEST_PROMPTS` prompts or more, and 1/2 lies below the 95% interval (Student's t) of
+    their accuracy, whose standard error is the larger of two: clustered by prompt, and Agresti & Coull's (1998), which
+    is not zero when all are right.
     """
     order = np.argsort(np.abs(margins), kind="stable")
     sizes = np.abs(margins)[order]
@@ -107,9 +116,13 @@ def noise_margin(margins: FloatArray, prompt_ids: Sequence[str]) -> float:
 
 
 def _beats_a_coin(right: FloatArray, prompts: NDArray[np.intp]) -> bool:
-    count = len(right)
+    from scipy.special import stdtrit  # the quantile of Student's t
+
+    count, clusters = len(right), len(np.unique(prompts))
+    if clusters < FEWEST_PROMPTS:
+        return False
     accuracy = (right.sum() + 2) / (count + 4)
     by_prompt = np.bincount(prompts, weights=right - right.mean())
-    clustered = math.sqrt((by_prompt**2).sum()) / count
+    clustered = math.sqrt((by_prompt**2).sum() * clusters / (clusters - 1)) / count
     independent = math.sqrt(accuracy * (1 - accuracy) / (count + 4))
-    return bool(accuracy - 1.96 * max(clustered, independent) > 0.5)
+    return bool(accuracy - float(stdtrit(clusters - 1, 0.975)) * max(clustered, independent) > 0.5)

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reward_model.metrics import margins_of, percent
+from reward_model.calibration import FEWEST_PROMPTS
+from reward_model.metrics import FITTED_BASELINES, margins_of, percent
 from reward_model.pairs import Pair
 
 WORST = 20
+NO_INTERVAL = f"no interval from under {FEWEST_PROMPTS} prompts"
 
 NAMES = {
     "longer_wins": "the longer wins",
@@ -44,27 +46,24 @@ def set_report(name: str, figures: Mapping[str, Any]) -> str:
 
 def verdict_in_words(verdict: str) -> str:
     """Whether the model is shown to be better than the best baseline, with that one's name for people."""
-    *words, rule = verdict.split(" ")
-    return " ".join([*words, f"“{NAMES[rule]}”"])
+    *words, last = verdict.split(" ")
+    return " ".join([*words, f"“{NAMES[last]}”" if last in NAMES else last])
 
 
 def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """A table in Markdown, a row a set."""
-    head = ["pairs", "n", "accuracy", "95% interval", "log loss", *NAMES.values(), "gain over the best", "95% interval"]
+    head = ["pairs", "n", "accuracy (95% interval)", "log loss", *NAMES.values(), "gain over the best (95% interval)"]
     rows = [head, ["---"] * len(head)]
     for name, own in figures.items():
-        low, high = own["accuracy_ci95"]
-        gain_low, gain_high = own["gain_ci95"]
+        gain = own["gain_over_best_baseline"]
         rows.append(
             [
                 name,
                 str(own["n"]),
-                percent(own["accuracy"]),
-                f"{percent(low)} to {percent(high)}",
+                f"{percent(own['accuracy'])} ({_bounds(own['accuracy_ci95'])})",
                 f"{own['loss']:.3f}",
                 *(percent(own["baselines"][rule]) for rule in NAMES),
-                percent(own["gain_over_best_baseline"], signed=True),
-                f"{percent(gain_low, signed=True)} to {percent(gain_high, signed=True)}",
+                f"{percent(gain, signed=True)} ({_bounds(own['gain_ci95'], signed=True)})",
             ]
         )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -74,7 +73,8 @@ def worst_pairs_report(name: str, scored: pd.DataFrame, pairs: Sequence[Pair]) -
     """The pairs that the model judges most wrongly, in Markdown: look for wrong labels and for what it falls for."""
     margins = margins_of(scored)
     worst = [int(number) for number in np.argsort(margins, kind="stable")[:WORST] if margins[number] < 0]
-    parts = [f"# {name}: the {len(worst)} pairs judged most wrongly\n"]
+    told = f"the {len(worst)} pairs judged most wrongly" if worst else "no pair is judged wrongly"
+    parts = [f"# {name}: {told}\n"]
     for place, number in enumerate(worst, 1):
         pair, row = pairs[number], scored.iloc[number]
         parts.append(f"## {place}. margin {margins[number]:.2f} ({pair.source}, {pair.id})\n")
@@ -84,17 +84,27 @@ def worst_pairs_report(name: str, scored: pd.DataFrame, pairs: Sequence[Pair]) -
     return "\n".join(parts)
 
 
-def _with_interval(value: float, interval: Sequence[float], *, signed: bool = False) -> str:
+def _with_interval(value: float, interval: Sequence[float] | None, *, signed: bool = False) -> str:
+    bounds = _bounds(interval, signed=signed)
+    return f"{percent(value, signed=signed)} ({'95% interval ' if interval else ''}{bounds})"
+
+
+def _bounds(interval: Sequence[float] | None, *, signed: bool = False) -> str:
+    if interval is None:
+        return NO_INTERVAL
     low, high = (percent(bound, signed=signed) for bound in interval)
-    return f"{percent(value, signed=signed)} (95% interval {low} to {high})"
+    return f"{low} to {high}"
 
 
 def _loss_line(gain: Mapping[str, Any]) -> str:
-    low, high = gain["ci95"]
-    losses = ", ".join(f"{NAMES[rule]} {loss:.3f}" for rule, loss in gain["baselines"].items())
+    interval = gain["ci95"]
+    bounds = f"95% interval {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else NO_INTERVAL
+    losses = ", ".join(
+        f"{told} {gain['baselines'][rule]:.3f}" for rule, told in NAMES.items() if rule in FITTED_BASELINES
+    )
     return (
-        f"log loss of {losses}; gain over the best of them {gain['gain']:+.3f} (95% interval {low:+.3f} to "
-        f"{high:+.3f}): {verdict_in_words(gain['verdict'])}"
+        f"log loss of {losses}; gain over the best of them {gain['gain']:+.3f} ({bounds}): "
+        f"{verdict_in_words(gain['verdict'])}"
     )
 
 

@@ -52,7 +52,8 @@ def rewards_of(model: Path, pairs: Path, backend: str) -> Rewards:
         check=False,
     )
     if result.returncode:
-        raise UserError(f"the export cannot be loaded ({backend}): {result.stderr.strip().splitlines()[-1]}")
+        said = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
+        raise UserError(f"the export cannot be loaded ({backend}): {said[-1]}")
     found = [(chosen, rejected) for chosen, rejected in json.loads(result.stdout)]
     if not found:
         raise UserError(f"no pair of {pairs} can be scored to check the export")
@@ -72,13 +73,17 @@ def require(name: str, check: ArtefactCheck, *, exact: bool) -> None:
     """Refuse an artefact that is too far off.
 
     Raises:
-        UserError: a reward in float32 differs by more than 1e-4, or in less precision over 2% of the preferences do.
+        UserError: a reward in float32 differs by more than 1e-4, or in less precision over 2% of the preferences do,
+            and more than one.
     """
-    if exact and check.max_abs_diff > EXACT:
-        raise UserError(
-            f"{name}: rewards differ by up to {check.max_abs_diff:.2g} from the trained model's: not exported"
-        )
-    if check.preference_agreement < SAME_PREFERENCES:
+    if exact:
+        if check.max_abs_diff > EXACT:
+            raise UserError(
+                f"{name}: rewards differ by up to {check.max_abs_diff:.2g} from the trained model's: not exported"
+            )
+        return
+    differing = round((1 - check.preference_agreement) * check.pairs)
+    if differing > max(1, (1 - SAME_PREFERENCES) * check.pairs):
         raise UserError(
             f"{name}: only {check.preference_agreement:.0%} of the preferences are the trained model's, "
             f"{SAME_PREFERENCES:.0%} are wanted: choose a more precise export"

@@ -70,7 +70,7 @@ def is_disk_trouble(error: BaseException) -> bool:
         return error.errno in DISK_TROUBLE
     text = str(error)
     # safetensors tells the number; torch.save says that its file is not as long as it should be.
-    return any(f"os error {number}" in text for number in DISK_TROUBLE) or any(sign in text for sign in TORCH_SIGNS)
+    return any(f"os error {number})" in text for number in DISK_TROUBLE) or any(sign in text for sign in TORCH_SIGNS)
 
 
 def _tell_of_the_disk(target: Path, error: BaseException) -> None:

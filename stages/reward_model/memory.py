@@ -7,7 +7,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache
 
 # PyTorch has no type of its own for what Apple's GPUs and CPUs say.
-SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate")
+SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "status_alloc_failed")
 
 
 class DeviceFailed(Exception):

@@ -13,14 +13,15 @@ In each figure a tie counts half.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reward_model.calibration import FEWEST_PROMPTS
 from reward_model.style import TRAITS
 
 FloatArray = NDArray[np.float64]
@@ -30,6 +31,10 @@ ABOUT_EQUAL = 0.1  # lengths that differ by less than this share of the longer o
 BINS = 10  # of confidence, from 1/2 to 1
 QUANTILES = (5, 25, 50, 75, 95)
 BLOCK = 64  # bootstrap samples drawn at a time
+RULE_OF_THREE = 3  # what was never seen in n has a 95% bound of 3/n (Hanley & Lippman-Hand 1983)
+FEWEST_DIFFERING = 6  # prompts: with five, a sign test cannot give less than p = 0.0625
+
+Interval = tuple[float, float]
 
 
 def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples: int, seed: int) -> dict[str, Any]:
@@ -42,25 +47,25 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
         seed: of the resampling.
 
     Returns:
-        n; accuracy and accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats; margins and rewards;
+        n; prompts; accuracy and accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats; margins; rewards;
         baselines, the accuracy of each; gain_over_best_baseline with gain_ci95 (paired) and a verdict in words;
         loss_gain, the same of the log loss, which tells more from as many pairs, over the fitted baselines; length and
-        traits, which tell what the model leans on; calibration; by_source.
+        traits, which tell what the model leans on; calibration; by_source. With fewer than `FEWEST_PROMPTS` prompts
+        there is no interval (None) and no verdict but that.
     """
     margins = margins_of(pairs)
     correct = wins(margins)
-    prompts = pairs["prompt_id"].tolist()
-    resample = partial(clustered_interval, clusters=prompts, samples=bootstrap_samples, seed=seed)
+    bootstrap = Bootstrap(pairs["prompt_id"].tolist(), bootstrap_samples, seed)
     baselines = baseline_margins(pairs)
     accuracies = {name: float(wins(values).mean()) for name, values in baselines.items()}
     best = max(accuracies, key=accuracies.__getitem__)
     gains = correct - wins(baselines[best])
-    gain_interval = resample(gains)
+    gain_interval = bootstrap.bounded_interval(gains, -1, 1)
     return {
         "n": len(pairs),
-        "prompts": len(set(prompts)),
+        "prompts": len(set(bootstrap.prompts)),
         "accuracy": float(correct.mean()),
-        "accuracy_ci95": list(resample(correct)),
+        "accuracy_ci95": as_json(bootstrap.bounded_interval(correct, 0, 1)),
         "ties": int((margins == 0).sum()),
         "loss": float(log_loss(margins)),
         "margin_mean": float(margins.mean()),
@@ -74,9 +79,9 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
         "baselines": accuracies,
         "best_baseline": best,
         "gain_over_best_baseline": float(gains.mean()),
-        "gain_ci95": list(gain_interval),
-        "verdict": verdict(best, gain_interval),
-        "loss_gain": loss_gain(margins, {name: baselines[name] for name in FITTED_BASELINES}, resample),
+        "gain_ci95": as_json(gain_interval),
+        "verdict": verdict(best, gain_interval, bootstrap.differing(gains)),
+        "loss_gain": loss_gain(margins, {name: baselines[name] for name in FITTED_BASELINES}, bootstrap),
         "length_matched": group_figures(correct[about_equal_lengths(pairs)]),
         "shorter_preferred": group_figures(correct[length_differences(pairs) < 0]),
         "length_correlation": length_correlation(pairs),
@@ -111,9 +116,7 @@ def log_loss(margins: FloatArray) -> float:
     return float(log_losses(margins).mean())
 
 
-def loss_gain(
-    margins: FloatArray, baselines: Mapping[str, FloatArray], resample: Callable[[FloatArray], tuple[float, float]]
-) -> dict[str, Any]:
+def loss_gain(margins: FloatArray, baselines: Mapping[str, FloatArray], bootstrap: "Bootstrap") -> dict[str, Any]:
     """How much lower the model's log loss is than that of the best baseline that gives probabilities.
 
     Of the margins as they are, at temperature 1: a model that is too sure of itself loses by it.
@@ -121,7 +124,7 @@ def loss_gain(
     Args:
         margins: the model's.
         baselines: log odds that chosen is the preferred one, by name.
-        resample: gives the interval of the mean of values by pair.
+        bootstrap: of the pairs.
 
     Returns:
         baselines, the log loss of each; best, the name of the one with the lowest; gain and its ci95 (paired), in nats;
@@ -130,13 +133,13 @@ def loss_gain(
     losses = {name: log_loss(values) for name, values in baselines.items()}
     best = min(losses, key=losses.__getitem__)
     gains = log_losses(baselines[best]) - log_losses(margins)
-    interval = resample(gains)
+    interval = bootstrap.interval(gains)
     return {
         "baselines": losses,
         "best": best,
         "gain": float(gains.mean()),
-        "ci95": list(interval),
-        "verdict": verdict(best, interval),
+        "ci95": as_json(interval),
+        "verdict": verdict(best, interval, bootstrap.differing(gains)),
     }
 
 
@@ -152,12 +155,22 @@ def baseline_margins(pairs: pd.DataFrame) -> dict[str, FloatArray]:
     return {"longer_wins": longer, "shorter_wins": -longer, **fitted}
 
 
-def verdict(baseline: str, gain_interval: tuple[float, float]) -> str:
-    """What the paired interval of the gain over the best baseline says."""
+def verdict(baseline: str, gain_interval: Interval | None, differing: int) -> str:
+    """What the paired interval of the gain over the best baseline says.
+
+    Args:
+        baseline: the best.
+        gain_interval: None if there are too few prompts for one.
+        differing: prompts on which model and baseline differ.
+    """
+    if gain_interval is None:
+        return "too few prompts to tell"
     low, high = gain_interval
-    if low > 0:
-        return f"better than {baseline}"
-    return f"worse than {baseline}" if high < 0 else f"not shown to differ from {baseline}"
+    if low <= 0 <= high:
+        return f"not shown to differ from {baseline}"
+    if differing < FEWEST_DIFFERING:
+        return "too few differences to tell"
+    return f"{'better' if low > 0 else 'worse'} than {baseline}"
 
 
 def group_figures(correct: FloatArray) -> dict[str, Any]:
@@ -245,26 +258,77 @@ def by_source(pairs: pd.DataFrame, bootstrap_samples: int, seed: int) -> dict[st
     figures = {}
     for name, own in groups.items():
         correct = wins(margins_of(own))
-        interval = clustered_interval(correct, own["prompt_id"].tolist(), bootstrap_samples, seed)
-        figures[name] = {**group_figures(correct), "accuracy_ci95": list(interval)}
+        bootstrap = Bootstrap(own["prompt_id"].tolist(), bootstrap_samples, seed)
+        interval = bootstrap.bounded_interval(correct, 0, 1)
+        figures[name] = {**group_figures(correct), "accuracy_ci95": as_json(interval)}
     return figures
 
 
-def clustered_interval(values: FloatArray, clusters: Sequence[str], samples: int, seed: int) -> tuple[float, float]:
-    """95% percentile bootstrap interval of the mean, resampling whole clusters.
+@dataclass(frozen=True)
+class Bootstrap:
+    """95% intervals of means over pairs, resampling whole prompts.
 
-    Pairs of one prompt are not independent, so prompts are drawn, not pairs (Cameron, Gelbach & Miller 2008).
+    Pairs of one prompt are not independent, so prompts are drawn, not pairs (Cameron, Gelbach & Miller 2008). Of few
+    prompts a percentile interval is too narrow; it is expanded to what Student's t would give (Hesterberg 2015).
+
+    Attributes:
+        prompts: each pair's.
+        samples: how often they are drawn.
+        seed: of the drawing.
     """
-    _, numbers = np.unique(np.array(clusters), return_inverse=True)
-    sums = np.bincount(numbers, weights=values)
-    sizes = np.bincount(numbers)
-    generator = np.random.default_rng(seed)
-    means = []
-    for start in range(0, samples, BLOCK):
-        drawn = generator.integers(len(sums), size=(min(BLOCK, samples - start), len(sums)))
-        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return float(low), float(high)
+
+    prompts: Sequence[str]
+    samples: int
+    seed: int
+
+    def interval(self, values: FloatArray) -> Interval | None:
+        """That of the mean of `values`, one a pair; None for fewer than `FEWEST_PROMPTS` prompts."""
+        sums, sizes = self._by_prompt(values)
+        if len(sums) < FEWEST_PROMPTS:
+            return None
+        generator = np.random.default_rng(self.seed)
+        means = []
+        for start in range(0, self.samples, BLOCK):
+            drawn = generator.integers(len(sums), size=(min(BLOCK, self.samples - start), len(sums)))
+            means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+        outside = share_outside(len(sums))
+        low, high = np.quantile(np.concatenate(means), [outside, 1 - outside])
+        return float(low), float(high)
+
+    def bounded_interval(self, values: FloatArray, lowest: float, highest: float) -> Interval | None:
+        """`interval`, but by the rule of three for values that are all equal, where a bootstrap has no width.
+
+        Args:
+            values: one a pair.
+            lowest, highest: that a value could have had.
+        """
+        interval = self.interval(values)
+        if interval is None or np.ptp(values) > 0:
+            return interval
+        value, unseen = float(values[0]), RULE_OF_THREE / len(set(self.prompts))
+        return value - unseen * (value - lowest), value + unseen * (highest - value)
+
+    def differing(self, gains: FloatArray) -> int:
+        """On how many prompts there is a gain or a loss."""
+        sums, _ = self._by_prompt(gains)
+        return int(np.count_nonzero(sums))
+
+    def _by_prompt(self, values: FloatArray) -> tuple[NDArray[Any], NDArray[Any]]:
+        _, numbers = np.unique(np.array(self.prompts), return_inverse=True)
+        return np.bincount(numbers, weights=values), np.bincount(numbers)
+
+
+def share_outside(clusters: int) -> float:
+    """Which share of bootstrap means to leave out at either end: 0.025, less for few clusters (Hesterberg 2015)."""
+    from scipy.stats import norm, t
+
+    width = math.sqrt(clusters / (clusters - 1)) * float(t.ppf(0.975, clusters - 1))
+    return float(norm.cdf(-width))
+
+
+def as_json(interval: Interval | None) -> list[float] | None:
+    """An interval for a file."""
+    return None if interval is None else list(interval)
 
 
 def _sigmoid(values: FloatArray) -> FloatArray:

@@ -202,7 +202,15 @@ def prepare_for_scoring(model: PreTrainedModel, device: torch.device, dtype: tor
 def save_reward_model(
     model: PreTrainedModel, encoder: Encoder, folder: Path, weights: dict[str, torch.Tensor] | None = None
 ) -> None:
-    """Write safetensors, config, tokenizer and scoring contract into `folder`; `weights`, if the model lacks them."""
+    """Write safetensors, config, tokenizer and scoring contract into `folder`; `weights`, if the model lacks them.
+
+    Raises:
+        UserError: a weight is not finite.
+    """
+    if not all(tensor.isfinite().all() for tensor in (weights or model.state_dict()).values()):
+        raise UserError(
+            "the weights are not finite after the last step: lower train.learning_rate, or set train.precision: fp32"
+        )
     # The folder the base came from says nothing to a reader of the config.
     model.config._name_or_path = ""
     model.save_pretrained(folder, state_dict=weights)

@@ -7,6 +7,8 @@ from reward_model.evaluation_report import results_table, verdict_in_words
 from reward_model.metrics import percent
 from reward_model.params import Params
 
+PERMISSIVE = {"apache-2.0", "mit"}
+
 CARD = """\
 ---
 library_name: transformers
@@ -18,16 +20,17 @@ license: {license_tag}
 
 # {title}
 
-A reward model: it reads a conversation and gives the assistant's last answer a number. Higher means that people are
-more likely to prefer it. Only differences between answers to the same prompt mean something:
-sigmoid(difference / {temperature:.2f}) is the probability of the preference. This was fitted on {validation_pairs}
-validation pairs; on them the model was not shown to beat a coin where the difference is below {noise_margin:.2f}.
+A reward model: it reads a conversation and gives the assistant's last answer a number. Higher means that those who
+judged its training data would more likely prefer it. Only differences between answers to the same prompt mean
+something: sigmoid(difference / {temperature:.2f}) is the probability of the preference. This was fitted on
+{validation_pairs} validation pairs; on them the model was not shown to beat a coin where the difference is below
+{noise_margin:.2f}.
 
 | | |
 |---|---|
 | base model | {base} |
 | licence of the base | {base_license} |
-| training data | {data}, {train_pairs} pairs over {train_prompts} prompts |
+| training data | {data}, {train_pairs} pairs |
 | licence of the data | {data_license} |
 | training | {epochs:g} epoch(s), learning rate {learning_rate:g}, effective batch {effective_batch}, {precision} |
 | tokens at most | {max_length} |
@@ -37,8 +40,8 @@ validation pairs; on them the model was not shown to beat a coin where the diffe
 ## How good it is
 
 Accuracy is how often the preferred response gets the higher reward. Beside it stand rules that know nothing of this
-model: the model has learned something only where it is ahead of the best of them, and that is shown only where the last
-interval is above zero.
+model: the model has learned something only where it is ahead of the best of them, and that is shown only where the
+interval of the gain is above zero.
 
 {results}
 
@@ -51,15 +54,18 @@ interval is above zero.
 
 Render the conversation with the tokenizer's chat template, encode it without adding special tokens, and read the single
 logit. The template ends in the end-of-turn token, where the reward is read; pad with the tokenizer's pad token.
+`models/export` stands for this folder, or for its name on a hub.
 
 ```python
+import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("models/export")
 model = AutoModelForSequenceClassification.from_pretrained("models/export")
 chat = [{{"role": "user", "content": "What is 2 + 2?"}}, {{"role": "assistant", "content": "4"}}]
 text = tokenizer.apply_chat_template(chat, tokenize=False)
-reward = model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).logits[0, 0].item()
+with torch.no_grad():
+    reward = model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).logits[0, 0].item()
 ```
 
 ## Files
@@ -102,6 +108,12 @@ def data_of(params: Params) -> tuple[str, str]:
     return name, params.export.data_license
 
 
+def license_tag(base: str, data: str) -> str:
+    """The hub's tag for a model that is bound by two licences: the stricter one, if the other asks for little."""
+    licenses = {base, data} - PERMISSIVE or {data}
+    return "other" if len(licenses) > 1 or licenses == {"unknown"} else licenses.pop()
+
+
 def card(params: Params, metadata: dict[str, Any], checks: dict[str, dict[str, float]]) -> str:
     """The model card."""
     data, training, calibration = metadata["data"], metadata["training"], metadata["calibration"]
@@ -114,11 +126,9 @@ def card(params: Params, metadata: dict[str, Any], checks: dict[str, dict[str, f
         base_license=metadata["base"]["license"],
         data=data["name"],
         data_license=data["license"],
-        # A model trained on data is bound by the data's licence as well as the base's.
-        license_tag="other" if data["license"] == "unknown" else data["license"],
+        license_tag=license_tag(metadata["base"]["license"], data["license"]),
         data_note=SAMPLE_NOTE if params.data.source == "sample" else "",
-        train_pairs=data["counts"]["splits"]["train"]["pairs"],
-        train_prompts=data["counts"]["splits"]["train"]["prompts"],
+        train_pairs=data["tokens"]["train"]["pairs"],
         epochs=params.train.num_train_epochs,
         learning_rate=params.train.learning_rate,
         effective_batch=training["effective_batch"],

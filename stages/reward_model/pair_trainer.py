@@ -169,6 +169,8 @@ class PairTrainer(RewardTrainer):
         """Write, and say what the disk had against it."""
         try:
             write()
+        except UserError as error:  # of `files`, about the disk
+            return str(error)
         except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
             trouble = [cause for cause in _causes(error) if is_disk_trouble(cause)]
             if not trouble:

@@ -231,8 +231,13 @@ def choose_pairs(pairs: Iterable[Pair], count: int, seed: int) -> list[Pair]:
 
 
 def normalised_prompt(prompt: Sequence[Message]) -> str:
-    """The prompt's words, lower case: prompts alike but for case, spacing and punctuation are one prompt."""
-    text = conversation_text(prompt)
+    """The words of the first user turn, lower case: prompts alike but for case, spacing and punctuation are one.
+
+    So are the turns of a conversation, of which one holds the response to another, and a question after different
+    system turns.
+    """
+    opening = next((turn for turn in prompt if turn["role"] == "user" and turn["content"].strip()), None)
+    text = conversation_text(prompt if opening is None else [opening])
     words = " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
     return words or " ".join(text.split())
 

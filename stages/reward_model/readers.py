@@ -33,7 +33,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def data_files(path: Path, key: str = "data.path") -> list[Path]:
-    """The data files below a folder, in the order of their names, or the file itself.
+    """The data files below a folder, in the order of their names, without hidden ones, or the file itself.
 
     Args:
         path: a file or a folder.
@@ -43,12 +43,19 @@ def data_files(path: Path, key: str = "data.path") -> list[Path]:
         UserError: nothing is there, or the file's ending is unknown.
     """
     if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.is_file() and _format_of(p) in READERS)
+        return sorted(
+            p for p in path.rglob("*") if p.is_file() and _format_of(p) in READERS and not _is_hidden(p, path)
+        )
     if not path.exists():
         raise UserError(f"{path} not found: set {key} to a {_known_formats()} file, or to a folder of them")
     if _format_of(path) not in READERS:
         raise UserError(f"{path}: unknown format; {_known_formats()} files are read, also with .gz added")
     return [path]
+
+
+def _is_hidden(path: Path, below: Path) -> bool:
+    """Whether its name, or that of a folder between, begins with a dot: old versions, and what macOS puts beside."""
+    return any(part.startswith(".") for part in path.relative_to(below).parts)
 
 
 def _format_of(path: Path) -> str:

@@ -40,6 +40,8 @@ from reward_model.tables import read_parquet
 
 EVERYTHING = 10**9
 MODEL = "reward model"
+# Wide, since an axis cut close would make much of small differences.
+SCALE = {"zero": False, "domain": {"unionWith": [0.5, 0.8]}}
 
 
 def main() -> None:
@@ -131,10 +133,16 @@ def baselines_on(size: int, data: Path) -> dict[str, dict[str, float]]:
 
 
 def picture(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """Accuracy and log loss on the held-out pairs in Vega-Lite, with the minutes of training."""
+    """Accuracy and log loss on each set of pairs in Vega-Lite, with the minutes of training."""
+    minutes = {str(point["pairs"]): f"{point['minutes']:.1f} min" for point in points}
+    return {"vconcat": [{"hconcat": panels(name, points, minutes)} for name in OWN]}
+
+
+def panels(name: str, points: list[dict[str, Any]], minutes: dict[str, str]) -> list[dict[str, Any]]:
+    """The figures of one set by training pairs, a line a rule."""
     values = []
     for point in points:
-        model, rules = point["heldout"], point["baselines"]["heldout"]
+        model, rules = point[name], point["baselines"][name]
         shown = {
             MODEL: (model["accuracy"], model["loss"]),
             "TF-IDF and length": (rules["tfidf"], rules["tfidf_loss"]),
@@ -142,26 +150,29 @@ def picture(points: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for rule, (accuracy, loss) in shown.items():
             values.append({"pairs": point["pairs"], "rule": rule, "accuracy": accuracy, "log loss": loss})
-        values[-len(shown)]["told"] = f"{point['minutes']:.1f} min"
-    panels = [panel("accuracy", {"format": "%"}, labelled=True), panel("log loss", {}, labelled=False)]
-    return {"data": {"values": values}, "hconcat": panels}
-
-
-def panel(figure: str, axis: dict[str, str], *, labelled: bool) -> dict[str, Any]:
-    """One figure by training pairs, a line a rule."""
-    x = {"field": "pairs", "type": "quantitative", "scale": {"type": "log"}, "title": "training pairs"}
-    y = {"field": figure, "type": "quantitative", "scale": {"zero": False}, "axis": axis}
-    lines = {
-        "transform": [{"filter": f"isValid(datum['{figure}'])"}],
-        "mark": {"type": "line", "point": True},
-        "encoding": {"x": x, "y": y, "color": {"field": "rule", "type": "nominal", "title": None, "sort": [MODEL]}},
+    labels = f"[datum.label, {json.dumps(minutes)}[datum.value]]"
+    x = {
+        "field": "pairs",
+        "type": "quantitative",
+        "scale": {"type": "log", "nice": False, "padding": 20},
+        "axis": {"title": "training pairs, time", "values": [int(size) for size in minutes], "labelExpr": labels},
     }
-    minutes = {
-        "transform": [{"filter": "isValid(datum.told)"}],
-        "mark": {"type": "text", "dy": -10},
-        "encoding": {"x": x, "y": y, "text": {"field": "told"}},
-    }
-    return {"width": 360, "height": 260, "layer": [lines, minutes] if labelled else [lines]}
+    axes = {"accuracy": {"format": "%"}, "log loss": {}}
+    return [
+        {
+            "title": name,
+            "width": 340,
+            "height": 200,
+            "data": {"values": [value for value in values if value[figure] is not None]},
+            "mark": {"type": "line", "point": True},
+            "encoding": {
+                "x": x,
+                "y": {"field": figure, "type": "quantitative", "scale": SCALE, "axis": axis},
+                "color": {"field": "rule", "type": "nominal", "title": None, "sort": [MODEL]},
+            },
+        }
+        for figure, axis in axes.items()
+    ]
 
 
 if __name__ == "__main__":
