@@ -122,6 +122,7 @@ def test_a_mis_scaled_model_has_its_accuracy_and_a_calibration_that_the_temperat
     found = calibration_figures(20 * margins, temperature=20.0)
     assert found["ece_before"] > 0.2 > 0.05 > found["ece_after"]
     assert found["brier_before"] > found["brier_after"]
+    assert found["loss_before"] == log_loss(20 * margins) > found["loss_after"] == log_loss(margins)
 
 
 def test_the_log_loss_tells_models_apart_that_are_equally_often_right() -> None:

@@ -61,10 +61,17 @@ def test_the_metrics_have_the_promised_keys(trained: Project) -> None:
             "ece_after",
             "brier_before",
             "brier_after",
+            "loss_before",
+            "loss_after",
         }
         for value, interval in (("accuracy", "accuracy_ci95"), ("gain_over_best_baseline", "gain_ci95")):
+            if of_set["prompts"] < 10:
+                assert of_set[interval] is None
+                continue
             low, high = of_set[interval]
             assert low <= of_set[value] <= high
+    assert figures["mt_bench_human"]["verdict"] == "too few prompts to tell"
+    assert figures["heldout"]["prompts"] >= 10
     assert figures["heldout"]["n"] == trained.read("metrics/data.json")["splits"]["test"]["pairs"]
     curve = trained.read("metrics/training_curve.json")
     assert curve[-1]["step"] == trained.read("metrics/train.json")["steps"]

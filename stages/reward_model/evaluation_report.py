@@ -38,7 +38,8 @@ def set_report(name: str, figures: Mapping[str, Any]) -> str:
         f"preferred; correlation of reward and length {'none' if correlation is None else f'{correlation:.2f}'}",
         *_trait_lines(figures["traits"]),
         f"calibration error {calibration['ece_before']:.3f}, at the fitted temperature {calibration['ece_after']:.3f}; "
-        f"Brier score {calibration['brier_before']:.3f}, {calibration['brier_after']:.3f}",
+        f"Brier score {calibration['brier_before']:.3f}, {calibration['brier_after']:.3f}; log loss "
+        f"{calibration['loss_before']:.3f}, {calibration['loss_after']:.3f}",
         *_benchmark_lines(figures),
     ]
     return "\n  ".join(lines)

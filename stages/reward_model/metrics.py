@@ -222,6 +222,8 @@ def calibration_figures(margins: FloatArray, temperature: float) -> dict[str, fl
         "ece_after": expected_calibration_error(margins / temperature),
         "brier_before": brier_score(margins),
         "brier_after": brier_score(margins / temperature),
+        "loss_before": log_loss(margins),
+        "loss_after": log_loss(margins / temperature),
     }
 
 
