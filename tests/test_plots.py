@@ -54,6 +54,7 @@ def pictures(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> dict
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
     shutil.copy(ROOT / "dvc.yaml", folder)
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
     result = subprocess.run(
         [sys.executable, "stages/plots.py"], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -75,6 +76,12 @@ def test_something_is_drawn_in_every_picture(pictures: dict[str, str], plot: dic
     for columns in options["y"].values():
         for column in [columns] if isinstance(columns, str) else columns:
             assert column in svg, f"{column} is not in the picture"
+
+
+@pytest.mark.parametrize(("name", "lines"), [("margins", 2), ("reliability", 3), ("accuracy_by_length", 3)])
+def test_every_set_has_a_colour_of_its_own(pictures: dict[str, str], name: str, lines: int) -> None:
+    colours = re.findall(r'aria-roledescription="line mark"[^>]*stroke="([^"]+)"', pictures[name])
+    assert len(set(colours)) == len(colours) == lines
 
 
 def test_a_plot_without_data_is_one_clear_error(tmp_path: Path) -> None:

@@ -310,6 +310,18 @@ def test_a_disk_that_is_full_for_the_last_file_of_a_state_ends_no_training(
     assert not list((tmp_path / "states").glob("*"))
 
 
+def test_states_may_be_kept_on_another_disk(tiny_base: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "states").symlink_to(elsewhere)
+    kept = Checkpoints(tmp_path / "states/key")
+    run(tiny_base, kept)
+    assert kept.latest() == tmp_path / "states/key/step-8"
+    kept.remove()
+    assert (tmp_path / "states").is_symlink()
+    assert not list(elsewhere.iterdir())
+
+
 def slow_project(project: Project, **changes: Any) -> Project:
     """Set up for a training of 160 steps, of which every fifth is saved."""
     project.set_params({"train.num_train_epochs": 40, "train.save_steps": 5, **changes})
@@ -416,6 +428,11 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(project: Project) -
 def test_a_place_that_cannot_be_written_to_is_one_clear_error(project: Project) -> None:
     for name in ("prepare", "tokenize_pairs"):
         project.stage(name)
+    (project.folder / "models/.checkpoints").write_text("a file where a folder should be")
+    result = project.run("stages/train.py")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: cannot write models/.checkpoints/")
+    assert "Traceback" not in result.stderr
     shutil.rmtree(project.folder / "data/pairs")
     (project.folder / "metrics").rename(project.folder / "kept")
     (project.folder / "metrics").write_text("a file where a folder should be")

@@ -10,12 +10,12 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from reward_model.errors import UserError
-from reward_model.files import check_checksums, sha256_of, write_checksums
+from reward_model.files import check_checksums, sha256_of, write_checksums, writing
 
 FOLDER = Path("models/.checkpoints")
 KEPT = 2  # the last, and the one before in case the last is damaged
@@ -34,8 +34,14 @@ class Checkpoints:
         self.staging = folder / ".new"  # the trainer writes its states here
 
     def clear_unfinished(self) -> None:
-        """Remove what a killed run was just writing."""
+        """Make an empty folder for new states, without what a killed run was just writing.
+
+        Raises:
+            UserError: the place cannot be written to.
+        """
         shutil.rmtree(self.staging, ignore_errors=True)
+        with writing(self.folder):
+            self.staging.mkdir(parents=True, exist_ok=True)
 
     def keep(self, step: int) -> None:
         """Take up the state that was written to `staging`, and drop all but the last few."""
@@ -62,7 +68,7 @@ class Checkpoints:
     def remove(self) -> None:
         """Remove all states."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self.folder.parent.exists() and not any(self.folder.parent.iterdir()):
+        with suppress(OSError):  # it holds others' states, or is a link or a disk of its own
             self.folder.parent.rmdir()
 
     def _path(self, step: int) -> Path:

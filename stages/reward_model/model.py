@@ -16,7 +16,7 @@ from reward_model.attention import MASKED, PACKED, spans_of
 from reward_model.batching import Batch, Layout, masked_batch, packed_batch, packed_length, padded_batch
 from reward_model.encoding import Encoder, Group
 from reward_model.errors import UserError
-from reward_model.files import check_checksums, read_json
+from reward_model.files import check_checksums, missing_input, read_json
 
 HEAD = "score"  # what transformers calls the last layer of a sequence classifier
 
@@ -220,6 +220,8 @@ def save_reward_model(
 
 def _from_pretrained(folder: Path) -> tuple[PreTrainedModel, set[str]]:
     """The model, and the names of the weights that its files lack, which are random."""
+    if not (folder / "config.json").exists():  # transformers would look for it on the hub, and tell of that
+        raise missing_input(folder / "config.json")
     try:
         with _quiet():
             model, loading = AutoModelForSequenceClassification.from_pretrained(

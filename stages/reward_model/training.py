@@ -85,10 +85,10 @@ class Training:
             KeyboardInterrupt: somebody wished it; what was done is saved.
         """
         layout = share_prefixes(self.model, compute.device)
+        self.checkpoints.clear_unfinished()
         trainer = self._trainer(compute, layout)
         if sharded():
             share_out(self.model, trainer, compute)
-        self.checkpoints.clear_unfinished()
         latest = self.checkpoints.latest()
         if latest is not None:
             trainer.restore_counts(latest)
@@ -160,7 +160,8 @@ def train(
 
     Raises:
         UserError: `params.device` is not on this machine, as `require_known_sharding`, the model lacks
-            `params.lora.target_modules`, the loss is not finite, or memory is too small for one pair.
+            `params.lora.target_modules`, the loss is not finite, memory is too small for one pair, or `checkpoints`
+            cannot be written.
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
     """
     if sharded():
