@@ -14,7 +14,6 @@ import json
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
@@ -24,6 +23,8 @@ import reward_model.environment  # noqa: F401
 
 # The environment comes before torch.
 # isort: split
+from quality_beside_trl import TOKENS
+from train_throughput import BASE, TOKENIZER, effective_batch
 from transformers import TrainerCallback, trainer
 
 from reward_model.encoding import Encoder
@@ -32,18 +33,15 @@ from reward_model.params import TrainParams, load_params
 from reward_model.tables import read_parquet
 from reward_model.training import train
 
-TOKENS = Path("data/tokens")
 SAVE_STEPS = 2
 
 
 class Clock(TrainerCallback):
     """Seconds of every step, and of every save, which comes after a step's end."""
 
-    steps: list[float]
-    saves: list[float]
-
     def __init__(self) -> None:
-        self.steps, self.saves = [], []
+        self.steps: list[float] = []
+        self.saves: list[float] = []
         self.begun = self.ended = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
@@ -62,8 +60,7 @@ def main() -> None:
     parser.add_argument("--saves", type=int, default=8)
     options = parser.parse_args()
     params = load_params().train
-    effective_batch = params.per_device_train_batch_size * params.gradient_accumulation_steps
-    pairs = read_parquet(TOKENS / "train.parquet")[: (options.saves + 1) * SAVE_STEPS * effective_batch]
+    pairs = read_parquet(TOKENS / "train.parquet")[: (options.saves + 1) * SAVE_STEPS * effective_batch()]
     clock = timed(pairs, replace(params, save_steps=SAVE_STEPS, num_train_epochs=1))
     # A save comes after the second step of each two.
     save, after_save, step = (median(times) for times in (clock.saves[1:], clock.steps[2::2], clock.steps[3::2]))
@@ -82,8 +79,8 @@ def timed(pairs: list[dict[str, Any]], params: TrainParams) -> Clock:
     """Train, and what the clock has seen."""
     clock = Clock()
     cast(list[Any], trainer.DEFAULT_CALLBACKS).append(clock)
-    encoder = Encoder.load(TOKENS / "tokenizer")
-    train(build_reward_model(Path("models/base"), encoder, params.seed), encoder, pairs, params)
+    encoder = Encoder.load(TOKENIZER)
+    train(build_reward_model(BASE, encoder, params.seed), encoder, pairs, params)
     return clock
 
 
