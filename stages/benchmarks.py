@@ -11,17 +11,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from reward_model.benchmarks import BenchmarkPair, take_in_benchmark
-from reward_model.chat_template import TemplateRefuses
-from reward_model.encoding import Encoder, TokenIds
-from reward_model.errors import UserError, run
-from reward_model.evaluation_sets import OWN
-from reward_model.files import new_folder, read_jsonl, write_json, write_jsonl
-from reward_model.hub import download_dataset
-from reward_model.pairs import Pair
+from reward_model.common.errors import UserError, run
+from reward_model.common.files import new_folder, read_jsonl, write_json, write_jsonl
+from reward_model.common.tables import write_parquet
+from reward_model.contract.chat_template import TemplateRefuses
+from reward_model.contract.encoder import Encoder, TokenIds
+from reward_model.data.evaluation_sets import OWN
+from reward_model.data.external_formats import ExternalPair, parse_external_set
+from reward_model.data.hub import download_dataset
+from reward_model.data.pairs import Pair, token_row
+from reward_model.data.readers import data_files, read_rows
 from reward_model.params import EvaluateParams, load_params
-from reward_model.readers import data_files, read_rows
-from reward_model.tables import token_row, write_parquet
 
 SEEN = ("train", "validation")  # splits whose prompts the model, or its temperature, was fitted on
 # Names of the project's own sets, and of other columns in what the plots show.
@@ -95,24 +95,24 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
     Raises:
         UserError: the file cannot be read, or holds no pair.
     """
-    row_format, pairs, intake = take_in_benchmark(read_rows(path), name)
-    kept: list[BenchmarkPair] = []
+    row_format, pairs, parsed = parse_external_set(read_rows(path), name)
+    kept: list[ExternalPair] = []
     rows = []
     for _, group in groupby(pairs, key=lambda item: item.row):
         of_row = list(group)
         if of_row[0].pair.prompt_id in trained_on:
-            intake.turn_away("prompt_trained_on", of_row[0].to_record())
+            parsed.reject("prompt_trained_on", of_row[0].to_record())
             continue
         try:
-            ids = ids_of(of_row, encoder)
+            ids = encode_row(of_row, encoder)
         except TemplateRefuses:
-            intake.turn_away("refused_by_template", of_row[0].to_record())
+            parsed.reject("refused_by_template", of_row[0].to_record())
             continue
         kept += of_row
         for item in of_row:
             row = token_row(item.pair, ids[item.pair.chosen], ids[item.pair.rejected])
             rows.append({**row, **item.places, "format": row_format})
-    counts = {**intake.counts(), "kept": len(kept), "format": row_format}
+    counts = {**parsed.counts(), "kept": len(kept), "format": row_format}
     if not kept:
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts["turned_away"].items()) or "it is empty"
         raise UserError(f"no pair in it: {reasons}")
@@ -121,7 +121,7 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
     return counts
 
 
-def ids_of(pairs: list[BenchmarkPair], encoder: Encoder) -> dict[str, TokenIds]:
+def encode_row(pairs: list[ExternalPair], encoder: Encoder) -> dict[str, TokenIds]:
     """The token ids of every response to a row's prompt. If one is too long, all are cut alike, as when scored.
 
     Raises:

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-import reward_model.environment  # noqa: F401
-from reward_model import plot_data
-from reward_model.batching import groups_of, of_both_sides
-from reward_model.benchmarks import benchmark_figures
-from reward_model.calibration import Calibration, fit_calibration
-from reward_model.device_check import choose_compute
-from reward_model.errors import UserError, run
-from reward_model.evaluation_report import set_report, worst_pairs_report
-from reward_model.evaluation_sets import EvaluationSet, evaluation_sets, pairs_of_set
-from reward_model.files import new_folder, read_json, write_json, write_text
-from reward_model.metrics import evaluate_pairs
-from reward_model.model import load_reward_model, prepare_for_scoring, score_groups
+import reward_model.common.environment  # noqa: F401
+from reward_model.common.errors import UserError, run
+from reward_model.common.files import new_folder, read_json, write_json, write_text
+from reward_model.common.tables import read_parquet
+from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets, read_set_pairs
+from reward_model.evaluation import plot_data
+from reward_model.evaluation.calibration import Calibration, fit_calibration
+from reward_model.evaluation.external_scores import external_scores
+from reward_model.evaluation.metrics import evaluate_pairs
+from reward_model.evaluation.report import set_report, worst_pairs_report
+from reward_model.modeling.batching import pairs_to_groups
+from reward_model.modeling.device_check import choose_compute
+from reward_model.modeling.model import load_reward_model
 from reward_model.params import EvaluateParams, load_params
-from reward_model.tables import read_parquet
+from reward_model.scoring.inference import compute_both_sides, prepare_for_scoring, score_groups
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,7 +43,7 @@ def main() -> None:
     pad_token_id = encoder.contract.pad_token_id
     rows = read_parquet(Path("data/tokens/validation.parquet"))
     # In the precision that rewards are given in by default, whatever the training's was.
-    compute = choose_compute(model, groups_of(rows), pad_token_id, params.train.device, "fp32")
+    compute = choose_compute(model, pairs_to_groups(rows), pad_token_id, params.train.device, "fp32")
     prepare_for_scoring(model, compute.device, compute.dtype)
     score = partial(score_rows, model, pad_token_id, params.evaluate)
     validation = score(rows, "validation")
@@ -50,14 +51,14 @@ def main() -> None:
     calibration = fit_calibration(chosen, rejected, validation["prompt_id"].tolist())
     sets = evaluation_sets()
     scored = {each.name: with_baselines(score(read_parquet(each.tokens), each.name), each.name) for each in sets}
-    judge = partial(figures_of, calibration, params.evaluate, params.train.seed)
+    judge = partial(compute_figures, calibration, params.evaluate, params.train.seed)
     figures = {name: judge(pairs) for name, pairs in scored.items()}
     calibration.save(METRICS / "calibration.json")
     write_json(METRICS / "eval.json", figures)
     write_plots(scored, calibration.temperature)
     with new_folder(Path("data/evaluation")) as folder:
         for each in sets:
-            write_text(folder / f"worst_{each.name}.md", worst_pairs_of(each, scored[each.name]))
+            write_text(folder / f"worst_{each.name}.md", report_worst_pairs(each, scored[each.name]))
     print("\n\n".join([calibration_report(calibration), *(set_report(name, own) for name, own in figures.items())]))
     for name, reason in read_json(METRICS / "benchmarks.json")["skipped"].items():
         print(f"\n{name}: skipped: {reason}")
@@ -68,7 +69,7 @@ def score_rows(
 ) -> pd.DataFrame:
     """A table of rows of data/tokens without their tokens, with the rewards of both sides."""
     compute = partial(score_groups, model, pad_token_id=pad_token_id, batch_size=params.batch_size)
-    rewards = dict(zip(SCORED, of_both_sides(rows, compute, name), strict=True))
+    rewards = dict(zip(SCORED, compute_both_sides(rows, compute, name), strict=True))
     return pd.DataFrame(rows).drop(columns=["chosen_ids", "rejected_ids"]).assign(**rewards)
 
 
@@ -84,10 +85,10 @@ def with_baselines(pairs: pd.DataFrame, name: str) -> pd.DataFrame:
     return pairs.join(baselines.drop(columns="id"))
 
 
-def figures_of(calibration: Calibration, params: EvaluateParams, seed: int, pairs: pd.DataFrame) -> dict[str, Any]:
+def compute_figures(calibration: Calibration, params: EvaluateParams, seed: int, pairs: pd.DataFrame) -> dict[str, Any]:
     """A set's figures, with those of its benchmark if it is one."""
     own = evaluate_pairs(pairs, calibration.temperature, bootstrap_samples=params.bootstrap_samples, seed=seed)
-    return own | (benchmark_figures(pairs["format"].iloc[0], pairs) if "format" in pairs else {})
+    return own | (external_scores(pairs["format"].iloc[0], pairs) if "format" in pairs else {})
 
 
 def write_plots(scored: dict[str, pd.DataFrame], temperature: float) -> None:
@@ -98,9 +99,9 @@ def write_plots(scored: dict[str, pd.DataFrame], temperature: float) -> None:
     write_json(METRICS / "reward_by_length.json", plot_data.rewards_by_length(scored))
 
 
-def worst_pairs_of(each: EvaluationSet, pairs: pd.DataFrame) -> str:
+def report_worst_pairs(each: EvaluationSet, pairs: pd.DataFrame) -> str:
     """The pairs that the model judges most wrongly, as a page to read."""
-    return worst_pairs_report(each.name, pairs, pairs_of_set(each.pairs, pairs.to_dict("records")))
+    return worst_pairs_report(each.name, pairs, read_set_pairs(each.pairs, pairs.to_dict("records")))
 
 
 def calibration_report(calibration: Calibration) -> str:

@@ -15,21 +15,21 @@ from typing import Any
 
 import yaml
 
-from reward_model.calibration import CALIBRATION_FILE
-from reward_model.errors import UserError, run
-from reward_model.files import (
+from reward_model.common.errors import UserError, run
+from reward_model.common.files import (
     CHECKSUMS_FILE,
     VERSIONS_FILE,
+    hash_file,
+    hash_folder,
     missing_input,
     new_folder,
     read_json,
-    sha256_of,
-    sha256_of_folder,
     write_checksums,
     write_json,
     write_text,
 )
-from reward_model.model_card import base_of, card, data_of
+from reward_model.evaluation.calibration import CALIBRATION_FILE
+from reward_model.exporting.model_card import card, describe_base, describe_data
 from reward_model.params import ExportParams, Params, load_params
 
 REWARD = Path("models/reward")
@@ -73,7 +73,7 @@ def export(params: Params) -> None:
 
 def place_weights(folder: Path, params: ExportParams) -> None:
     """Put the model into `folder` in every form that is wanted."""
-    from reward_model.export_forms import link_or_copy, save_in_bfloat16, save_onnx
+    from reward_model.exporting.formats import link_or_copy, save_in_bfloat16, save_onnx
 
     for path in sorted(set(REWARD.iterdir()) - {REWARD / VERSIONS_FILE, REWARD / CHECKSUMS_FILE}):
         link_or_copy(path, folder / path.name)
@@ -89,16 +89,16 @@ def check_artefacts(folder: Path, params: ExportParams) -> dict[str, dict[str, f
     Raises:
         UserError: an artefact is too far off.
     """
-    from reward_model.export_check import compare, require, rewards_of
+    from reward_model.exporting.check import compare, require, score_in_new_process
 
-    expected = rewards_of(REWARD, TEST_PAIRS, "torch")
+    expected = score_in_new_process(REWARD, TEST_PAIRS, "torch")
     artefacts = {"safetensors": ("torch", "*.safetensors", params.dtype == "fp32")}
     if params.onnx != "none":
         artefacts["onnx"] = ("onnx", "*.onnx*", params.onnx == "fp32")
     checks = {}
     for name, (backend, files, exact) in artefacts.items():
         size = sum(path.stat().st_size for path in folder.glob(files))
-        check = compare(rewards_of(folder, TEST_PAIRS, backend), expected, size)
+        check = compare(score_in_new_process(folder, TEST_PAIRS, backend), expected, size)
         require(name, check, exact=exact)
         checks[name] = asdict(check)
     return checks
@@ -106,7 +106,7 @@ def check_artefacts(folder: Path, params: ExportParams) -> dict[str, dict[str, f
 
 def push(name: str, *, private: bool) -> None:
     """Upload models/export as it is."""
-    from reward_model.hub import push_to_hub
+    from reward_model.exporting.hub import push_to_hub
 
     if not (EXPORT / CARD_FILE).exists():
         raise UserError(f"there is nothing in {EXPORT} to push: run `dvc repro`, which makes it")
@@ -115,14 +115,14 @@ def push(name: str, *, private: bool) -> None:
 
 def gather(params: Params) -> dict[str, Any]:
     """All that is known of how the model came to be."""
-    base, base_license = base_of(params)
-    data, data_license = data_of(params)
+    base, base_license = describe_base(params)
+    data, data_license = describe_data(params)
     return {
-        "base": {"name": base, "license": base_license, "sha256": sha256_of_folder(Path("models/base"))},
+        "base": {"name": base, "license": base_license, "sha256": hash_folder(Path("models/base"))},
         "data": {
             "name": data,
             "license": data_license,
-            "sha256": {path.name: sha256_of(path) for path in sorted(Path("data/pairs").glob("*.jsonl"))},
+            "sha256": {path.name: hash_file(path) for path in sorted(Path("data/pairs").glob("*.jsonl"))},
             "counts": read_json(METRICS / "data.json"),
             "tokens": read_json(METRICS / "tokens.json"),
         },

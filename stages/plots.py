@@ -10,8 +10,8 @@ from pathlib import Path
 import vl_convert
 import yaml
 
-from reward_model.errors import UserError, run
-from reward_model.files import write_text
+from reward_model.common.errors import UserError, run
+from reward_model.common.files import write_text
 
 FOLDER = Path("dvc_plots")
 

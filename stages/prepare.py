@@ -9,54 +9,51 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reward_model.errors import UserError, run
-from reward_model.files import new_folder, write_json, write_jsonl
-from reward_model.pairs import (
-    Columns,
-    Intake,
-    Message,
+from reward_model.common.errors import UserError, run
+from reward_model.common.files import new_folder, write_json, write_jsonl
+from reward_model.common.messages import Message, Row
+from reward_model.data.conversations import Columns, InvalidRow
+from reward_model.data.pairs import (
     Pair,
-    Row,
-    TurnedAway,
+    ParsedPairs,
     checked_pair,
-    choose_pairs,
-    normalised_prompt,
+    normalize_prompt,
     pair_from_row,
+    parse_pairs,
     require_columns,
-    split_pairs,
-    take_in,
 )
+from reward_model.data.readers import read_rows
+from reward_model.data.splits import choose_pairs, split_pairs
 from reward_model.params import DataParams, load_params
-from reward_model.readers import read_rows
 
 RAW = Path("data/raw")
 
 
 def main() -> None:
     data = load_params().data
-    intake = take_in_source(data)
-    external = take_in(read_rows(RAW / "mt_bench_human.jsonl"), pair_from_mt_bench)
-    splits, counts = make_splits(intake, external, data)
+    parsed = parse_source(data)
+    external = parse_pairs(read_rows(RAW / "mt_bench_human.jsonl"), pair_from_mt_bench)
+    splits, counts = make_splits(parsed, external, data)
     with new_folder(Path("data/pairs")) as folder:
         for name, pairs in splits.items():
             write_jsonl(folder / f"{name}.jsonl", (pair.to_record() for pair in pairs))
-        write_jsonl(folder / "rejects.jsonl", intake.rejects + external.rejects)
+        write_jsonl(folder / "rejects.jsonl", parsed.rejects + external.rejects)
     write_json(Path("metrics/data.json"), counts)
     print(summary(counts))
 
 
-def take_in_source(data: DataParams) -> Intake:
+def parse_source(data: DataParams) -> ParsedPairs:
     """Read the pairs that `data.source` names."""
     if data.source == "sample":
-        return take_in(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval)
+        return parse_pairs(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval)
     path = Path(data.path) if data.source == "path" else RAW / "hub.parquet"
     columns = Columns(
         data.prompt_column, data.chosen_column, data.rejected_column, data.margin_column, data.source_column
     )
     default_source = path.name.split(".")[0] if data.source == "path" else data.source
-    intake = take_in(read_rows(path), from_columns(columns, default_source))
-    require_columns(intake, columns)
-    return intake
+    parsed = parse_pairs(read_rows(path), from_columns(columns, default_source))
+    require_columns(parsed, columns)
+    return parsed
 
 
 def from_columns(columns: Columns, default_source: str) -> Callable[[Row], Pair]:
@@ -72,11 +69,11 @@ def pair_from_alpaca_eval(row: Row) -> Pair:
     """
     claude, gpt4 = row["claude"], row["gpt4"]
     if {1, 2} <= set(claude) or {1, 2} <= set(gpt4):
-        raise TurnedAway("contradiction")
+        raise InvalidRow("contradiction")
     if 0 in claude or 0 in gpt4:
-        raise TurnedAway("tie")
+        raise InvalidRow("tie")
     if claude != gpt4:
-        raise TurnedAway("annotators_disagree")
+        raise InvalidRow("annotators_disagree")
     chosen, rejected = row[f"response_{claude[0]}"], row[f"response_{3 - claude[0]}"]
     return checked_pair([Message(role="user", content=row["prompt"])], chosen, rejected, "alpaca_eval")
 
@@ -88,14 +85,16 @@ def pair_from_mt_bench(row: Row) -> Pair:
         TurnedAway: tie; as `checked_pair`.
     """
     if row["human_label"] not in ("A", "B"):
-        raise TurnedAway("tie")
+        raise InvalidRow("tie")
     chosen, rejected = row["answer_a"], row["answer_b"]
     if row["human_label"] == "B":
         chosen, rejected = rejected, chosen
     return checked_pair([Message(role="user", content=row["input"])], chosen, rejected, f"mt_bench/{row['category']}")
 
 
-def make_splits(intake: Intake, external: Intake, data: DataParams) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
+def make_splits(
+    parsed: ParsedPairs, external: ParsedPairs, data: DataParams
+) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
     """Split by prompt, keep the external prompts out of training and validation, and limit the pairs of each split.
 
     Returns:
@@ -105,24 +104,24 @@ def make_splits(intake: Intake, external: Intake, data: DataParams) -> tuple[dic
         UserError: a split is empty.
     """
     splits = split_pairs(
-        intake.pairs,
+        parsed.pairs,
         validation_fraction=data.validation_fraction,
         test_fraction=data.test_fraction,
         seed=data.seed,
     )
-    external_prompts = {normalised_prompt(pair.prompt) for pair in external.pairs}
+    external_prompts = {normalize_prompt(pair.prompt) for pair in external.pairs}
     before = sum(map(len, splits.values()))
     for name in ("train", "validation"):
-        splits[name] = [pair for pair in splits[name] if normalised_prompt(pair.prompt) not in external_prompts]
+        splits[name] = [pair for pair in splits[name] if normalize_prompt(pair.prompt) not in external_prompts]
     leaked = before - sum(map(len, splits.values()))
     available = {name: len(pairs) for name, pairs in splits.items()}
     most = {"train": data.max_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
     splits = {name: choose_pairs(pairs, most[name], data.seed) for name, pairs in splits.items()}
     splits["mt_bench_human"] = external.pairs
-    check_not_empty(splits, intake)
+    check_not_empty(splits, parsed)
     counts = {
         "source": data.source,
-        **intake.counts(),
+        **parsed.counts(),
         "prompts_of_mt_bench_removed": leaked,
         "available": available,
         "mt_bench_human": external.counts(),
@@ -131,15 +130,15 @@ def make_splits(intake: Intake, external: Intake, data: DataParams) -> tuple[dic
     return splits, counts
 
 
-def check_not_empty(splits: dict[str, list[Pair]], intake: Intake) -> None:
+def check_not_empty(splits: dict[str, list[Pair]], parsed: ParsedPairs) -> None:
     """Raise a `UserError` that says which split is empty and why."""
     empty = [name for name, pairs in splits.items() if not pairs]
     if empty:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in intake.counts()["turned_away"].items()) or "none"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in parsed.counts()["turned_away"].items()) or "none"
         advice = "give more prompts, or change data.test_fraction and data.validation_fraction"
         raise UserError(
-            f"no pairs for {', '.join(empty)}: {intake.rows} rows gave {len(intake.pairs)} pairs (turned away: "
-            f"{reasons}); {advice if intake.pairs else 'see the formats in README.md'}"
+            f"no pairs for {', '.join(empty)}: {parsed.rows} rows gave {len(parsed.pairs)} pairs (turned away: "
+            f"{reasons}); {advice if parsed.pairs else 'see the formats in README.md'}"
         )
 
 
@@ -150,7 +149,7 @@ def describe(pairs: list[Pair]) -> dict[str, Any]:
     )
     return {
         "pairs": len(pairs),
-        "prompts": len({normalised_prompt(pair.prompt) for pair in pairs}),
+        "prompts": len({normalize_prompt(pair.prompt) for pair in pairs}),
         "longer_wins": longer / len(pairs),
     }
 

@@ -7,9 +7,9 @@ python stages/results.py --markdown       as the table of README.md
 import argparse
 from pathlib import Path
 
-from reward_model.errors import run
-from reward_model.evaluation_report import results_table, set_report
-from reward_model.files import read_json
+from reward_model.common.errors import run
+from reward_model.common.files import read_json
+from reward_model.evaluation.report import results_table, set_report
 
 
 def main() -> None:

@@ -19,11 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from reward_model.errors import UserError, run
+from reward_model.common.errors import UserError, run
 
 if TYPE_CHECKING:
-    from reward_model.manager import RewardModelManager
-    from reward_model.prompts import Prompt
+    from reward_model.scoring.manager import RewardModelManager
+    from reward_model.scoring.prompts import Prompt
 
 EXAMPLES = [
     (
@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parse_arguments()
     if not (arguments.model / "config.json").exists():
         raise UserError(f"no trained model in {arguments.model}: run `make repro`, which trains and exports one")
-    from reward_model.manager import RewardModelManager
+    from reward_model.scoring.manager import RewardModelManager
 
     manager = RewardModelManager(arguments.device, arguments.dtype, arguments.batch_size, backend(arguments))
     manager.load_trained_model(arguments.model)
@@ -59,12 +59,12 @@ def main() -> None:
     elif arguments.prompt is None and arguments.text is None:
         for prompt, *responses in EXAMPLES:
             print(f"prompt: {prompt}")
-            print(compared(manager, prompt, responses, as_json=False), end="\n\n")
+            print(format_comparison(manager, prompt, responses, to_list=False), end="\n\n")
     else:
-        from reward_model.report import cuts_report
+        from reward_model.cli.display import cuts_report
 
-        prompt, responses = what_is_typed(arguments)
-        print(scored(manager, arguments, prompt, responses))
+        prompt, responses = parse_request(arguments)
+        print(format_score(manager, arguments, prompt, responses))
         if note := cuts_report(manager, prompt, responses):
             print(note, file=sys.stderr)
 
@@ -159,13 +159,13 @@ def check_combination(given: argparse.Namespace) -> None:
         raise UserError("--json goes with --text, --responses, or --response_a and --response_b")
 
 
-def what_is_typed(arguments: argparse.Namespace) -> tuple["Prompt", list[str]]:
+def parse_request(arguments: argparse.Namespace) -> tuple["Prompt", list[str]]:
     """The prompt, and what answers it.
 
     Raises:
         UserError: the prompt names a file that holds no chat.
     """
-    from reward_model.prompts import read_prompt
+    from reward_model.scoring.prompts import read_prompt
 
     prompt = read_prompt(arguments.prompt or "")
     if arguments.text is not None:
@@ -173,35 +173,37 @@ def what_is_typed(arguments: argparse.Namespace) -> tuple["Prompt", list[str]]:
     return prompt, arguments.responses or [arguments.response_a, arguments.response_b]
 
 
-def scored(manager: "RewardModelManager", arguments: argparse.Namespace, prompt: "Prompt", responses: list[str]) -> str:
+def format_score(
+    manager: "RewardModelManager", arguments: argparse.Namespace, prompt: "Prompt", responses: list[str]
+) -> str:
     """The result for a text, two responses or several, for people or as JSON."""
-    from reward_model.report import ranking_report
+    from reward_model.cli.display import ranking_report
 
     if arguments.text is not None:
         reward = manager.get_reward_score(arguments.text, prompt)
         return json.dumps({"reward": reward}) if arguments.json else f"{reward:.4f}"
     if arguments.responses is None:
-        return compared(manager, prompt, responses, as_json=arguments.json)
+        return format_comparison(manager, prompt, responses, to_list=arguments.json)
     ranking = manager.rank_responses(prompt, responses)
     if arguments.json:
         return json.dumps({"ranking": [asdict(item) for item in ranking]})
     return ranking_report(ranking, manager.calibration)
 
 
-def compared(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, as_json: bool) -> str:
+def format_comparison(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, to_list: bool) -> str:
     """Two responses and which of them is preferred, for people or as JSON."""
-    from reward_model.report import comparison_report
+    from reward_model.cli.display import comparison_report
 
     response_a, response_b = responses
     result = manager.compare_responses(prompt, response_a, response_b)
-    if as_json:
+    if to_list:
         return json.dumps(asdict(result))
     return comparison_report(result, (response_a, response_b), manager.calibration)
 
 
 def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> None:
     """Score --input into --output; exit status 1 if some rows could not be scored."""
-    from reward_model.file_scoring import rows_done
+    from reward_model.scoring.file_scoring import rows_done
 
     done = 0 if arguments.resume else rows_done(arguments.output)
     if done:
@@ -213,7 +215,7 @@ def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> 
             arguments.output,
             resume=arguments.resume,
             progress=True,
-            standard_format=arguments.format,
+            stdio_format=arguments.format,
         )
     except KeyboardInterrupt:
         if arguments.output != "-":
@@ -232,7 +234,7 @@ def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> 
 
 def interact(manager: "RewardModelManager", model: Path) -> None:
     """Ask until the user leaves."""
-    from reward_model.interactive import InteractiveSession, asker
+    from reward_model.cli.interactive import InteractiveSession, asker
 
     InteractiveSession(manager, model, asker()).run()
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import reward_model.environment  # noqa: F401
-from reward_model.base_tokenizer import contract_encoder
-from reward_model.chat_template import TemplateRefuses
-from reward_model.encoding import EncodedResponses, Encoder
-from reward_model.errors import UserError, run
-from reward_model.files import new_folder, read_jsonl, write_json
-from reward_model.pairs import Pair
+import reward_model.common.environment  # noqa: F401
+from reward_model.common.errors import UserError, run
+from reward_model.common.files import new_folder, read_jsonl, write_json
+from reward_model.common.tables import write_parquet
+from reward_model.contract.base_tokenizer import contract_encoder
+from reward_model.contract.chat_template import TemplateRefuses
+from reward_model.contract.encoder import EncodedResponses, Encoder
+from reward_model.data.pairs import Pair, token_row
 from reward_model.params import load_params
-from reward_model.tables import token_row, write_parquet
 
 SETS = ("train", "validation", "test", "mt_bench_human")
 

@@ -10,23 +10,24 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-import reward_model.environment  # noqa: F401
-from reward_model.checkpoints import FOLDER, Checkpoints, training_key
-from reward_model.devices import processes, sharded
-from reward_model.encoding import Encoder
-from reward_model.errors import run
-from reward_model.files import (
+import reward_model.common.environment  # noqa: F401
+from reward_model.common.errors import run
+from reward_model.common.files import (
     VERSIONS_FILE,
+    hash_file,
+    hash_folder,
     new_folder,
-    sha256_of,
-    sha256_of_folder,
     write_checksums,
     write_json,
 )
-from reward_model.model import build_reward_model, save_reward_model
+from reward_model.common.tables import read_parquet
+from reward_model.contract.encoder import Encoder
+from reward_model.modeling.devices import fsdp_enabled, world_size
+from reward_model.modeling.model import build_reward_model, save_reward_model
 from reward_model.params import TrainParams, load_params
-from reward_model.tables import read_parquet
-from reward_model.training import is_main_process, train
+from reward_model.training.checkpoints import FOLDER, Checkpoints, training_key
+from reward_model.training.distributed import is_main_process
+from reward_model.training.run import train
 
 BASE = Path("models/base")
 TOKENS = Path("data/tokens")
@@ -39,7 +40,7 @@ def main() -> None:
     encoder = Encoder.load(TOKENS / "tokenizer")
     model = build_reward_model(BASE, encoder, params.seed)
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-    checkpoints = checkpoints_of(params, versions)
+    checkpoints = open_checkpoints(params, versions)
     result = train(model, encoder, pairs, params, checkpoints)
     if not is_main_process():
         return
@@ -55,14 +56,14 @@ def main() -> None:
     )
 
 
-def checkpoints_of(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
+def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
     """The states of trainings that differ from this one in nothing that matters to the weights."""
     decisive = {name: value for name, value in asdict(params).items() if name not in ("device", "save_steps")}
-    decisive |= {"processes": processes(), "sharded": sharded()}
+    decisive |= {"processes": world_size(), "sharded": fsdp_enabled()}
     inputs = {
-        "tokens": sha256_of(TOKENS / "train.parquet"),
-        "base": sha256_of_folder(BASE),
-        "script": sha256_of(Path(__file__)),
+        "tokens": hash_file(TOKENS / "train.parquet"),
+        "base": hash_folder(BASE),
+        "script": hash_file(Path(__file__)),
     }
     return Checkpoints(FOLDER / training_key(decisive, inputs, versions))
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-import reward_model.environment  # noqa: F401
+import reward_model.common.environment  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("prepare", "tokenize_pairs", "train", "benchmarks", "baselines", "evaluate", "export")  # all but fetch

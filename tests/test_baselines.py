@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from reward_model.baselines import FeatureBaseline, TextBaseline
-from reward_model.pairs import Message, Pair
-from reward_model.style import traits_of
+from reward_model.common.messages import Message
+from reward_model.data.pairs import Pair
+from reward_model.evaluation.baselines import FeatureBaseline, TextBaseline
+from reward_model.evaluation.response_style import find_traits
 
 RNG = np.random.default_rng(0)
 
@@ -90,4 +91,4 @@ def test_one_prompt_alone_is_too_few_for_cross_validation_and_is_fitted_all_the_
     ],
 )
 def test_traits_of_a_response(response: str, traits: set[str]) -> None:
-    assert {name for name, has in traits_of(response).items() if has} == traits
+    assert {name for name, has in find_traits(response).items() if has} == traits

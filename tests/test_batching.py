@@ -6,29 +6,23 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForSequenceClassification, PreTrainedModel
 
-from reward_model.attention import MatrixAttention
-from reward_model.base_tokenizer import contract_encoder
-from reward_model.batching import (
+from reward_model.contract.base_tokenizer import contract_encoder
+from reward_model.contract.encoder import Group
+from reward_model.modeling.attention import MatrixAttention
+from reward_model.modeling.batching import (
     Batch,
     Layout,
     _mask,
-    distinct_groups,
-    groups_of,
     masked_batch,
     packed_batch,
     packed_length,
     padded_batch,
+    pairs_to_groups,
 )
-from reward_model.encoding import Group
-from reward_model.model import (
-    build_reward_model,
-    prepare_for_scoring,
-    reward_head,
-    rewards,
-    score_groups,
-    share_prefixes,
-)
-from reward_model.pair_losses import pair_losses
+from reward_model.modeling.forward import reward_head, rewards, share_prefixes
+from reward_model.modeling.model import build_reward_model
+from reward_model.scoring.inference import distinct_groups, prepare_for_scoring, score_groups
+from reward_model.training.losses import pair_losses
 
 PAIRS: dict[str, list[Group]] = {
     "a shared prompt": [([5, 6, 7, 8, 9, 2], [5, 6, 7, 10, 2])],
@@ -137,9 +131,9 @@ def test_a_group_too_long_for_a_mask_takes_padded_rows(model: PreTrainedModel, m
     groups = PAIRS["several groups of several sizes"]
     expected = dict(score_groups(model, groups, 0, batch_size=1))
     masked: list[int] = []
-    monkeypatch.setattr("reward_model.model.LONGEST_MASKED", 6)
+    monkeypatch.setattr("reward_model.scoring.inference.MAX_MASKED_TOKENS", 6)
     monkeypatch.setattr(
-        "reward_model.batching._mask", lambda row, width: masked.append(len(row.ids)) or _mask(row, width)
+        "reward_model.modeling.batching._mask", lambda row, width: masked.append(len(row.ids)) or _mask(row, width)
     )
     found = dict(score_groups(model, groups, 0, batch_size=1))
     assert sorted(masked) == [2, 6], "the group of 8 tokens is too long"
@@ -238,6 +232,6 @@ def test_rewards_of_distinct_groups_are_those_of_the_pairs(model: PreTrainedMode
     assert max(map(len, groups)) == 8
     share_prefixes(model, CPU)
     together = dict(score_groups(model, groups, 0, batch_size=2))
-    alone = dict(score_groups(model, groups_of(rows), 0, batch_size=1))
+    alone = dict(score_groups(model, pairs_to_groups(rows), 0, batch_size=1))
     for number, of_pair in enumerate(places):
         assert [together[group][place] for group, place in of_pair] == pytest.approx(alone[number], abs=1e-5)

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from conftest import Project, make_pairs, write_rows
-from reward_model.benchmarks import benchmark_figures, format_of, take_in_benchmark
-from reward_model.encoding import Encoder
-from reward_model.evaluation_report import worst_pairs_report
-from reward_model.files import read_jsonl
-from reward_model.pairs import Pair
-from reward_model.tables import read_parquet
+from reward_model.common.files import read_jsonl
+from reward_model.common.tables import read_parquet
+from reward_model.contract.encoder import Encoder
+from reward_model.data.external_formats import detect_format, parse_external_set
+from reward_model.data.pairs import Pair
+from reward_model.evaluation.external_scores import external_scores
+from reward_model.evaluation.report import worst_pairs_report
 from test_metrics import table
 
 REWARD_BENCH = {"prompt": "Say hi.", "chosen": "hi", "rejected": "no", "subset": "hep-python", "id": 7}
@@ -26,12 +27,12 @@ HH = {"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "\n\nHuman: hi\
 
 
 def taken(*rows: dict[str, Any]) -> tuple[str, list[tuple[Any, ...]], dict[str, int]]:
-    row_format, pairs, intake = take_in_benchmark(rows, "set")
+    row_format, pairs, parsed = parse_external_set(rows, "set")
     found = [
         (item.row, item.chosen_index, item.rejected_index, item.pair.chosen, item.pair.rejected, item.pair.source)
         for item in pairs
     ]
-    return row_format, found, intake.counts()["turned_away"]
+    return row_format, found, parsed.counts()["turned_away"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def taken(*rows: dict[str, Any]) -> tuple[str, list[tuple[Any, ...]], dict[str, 
     ids=str,
 )
 def test_a_row_tells_its_format(row: dict[str, Any], name: str) -> None:
-    assert format_of(row) == name
+    assert detect_format(row) == name
 
 
 def test_each_format_becomes_its_pairs() -> None:
@@ -99,7 +100,7 @@ def scored(rows: list[tuple[str, int, int, float]], number: int = 0) -> pd.DataF
 def test_the_sections_of_reward_bench_weigh_as_their_authors_do() -> None:
     """Mathematics 984 / 447 a pair, all others alike within a section; the score is the sections' mean."""
     rows = [("math-prm", 0, 1, 1.0), ("hep-python", 0, 1, -1.0), ("alpacaeval-easy", 0, 1, 1.0), ("other", 0, 1, -1.0)]
-    found = benchmark_figures("reward_bench", scored(rows))["reward_bench"]
+    found = external_scores("reward_bench", scored(rows))["reward_bench"]
     reasoning = (984 / 447) / (984 / 447 + 1)
     expected = {"Chat": 1.0, "Reasoning": reasoning, "score": (1 + reasoning) / 2}
     assert found == {name: pytest.approx(value) for name, value in expected.items()}
@@ -109,12 +110,12 @@ def test_the_matrix_of_rm_bench_tells_easy_from_hard() -> None:
     """A model that likes elaborate answers, whatever they say; one domain's two halves count as one domain."""
     likes_style = [(chosen, rejected, float(chosen - rejected)) for chosen in range(3) for rejected in range(3)]
     rows = [("safety-refuse", *cell) for cell in likes_style]
-    found = benchmark_figures("rm_bench", scored(rows))["rm_bench"]
+    found = external_scores("rm_bench", scored(rows))["rm_bench"]
     assert (found["easy"], found["normal"], found["hard"], found["average"]) == (1.0, 0.5, 0.0, 0.5)
     assert found["matrix"][2][0] == 1.0
     assert found["matrix"][0][2] == 0.0
     perfect = [(domain, i, j, 1.0) for domain in ("math", "safety-response") for i in range(3) for j in range(3)]
-    halves = benchmark_figures("rm_bench", scored(rows + perfect))["rm_bench"]
+    halves = external_scores("rm_bench", scored(rows + perfect))["rm_bench"]
     assert halves["hard"] == pytest.approx((1.0 + 0.5) / 2)
 
 
@@ -125,7 +126,7 @@ def test_best_of_n_is_right_where_no_response_is_better_than_the_highest() -> No
         {"row": 2, "chosen_index": [0, 0], "rejected_index": [1, 2]}
         | {"chosen_reward": [1.0, 1.0], "rejected_reward": [3.0, 0.0]}
     )
-    found = benchmark_figures("best_of_n", pd.concat([right, wrong, second_best]))["best_of_n"]
+    found = external_scores("best_of_n", pd.concat([right, wrong, second_best]))["best_of_n"]
     assert found == {"n": 3, "accuracy": pytest.approx(1 / 3), "by_chance": pytest.approx(1 / 3)}
 
 
@@ -215,4 +216,4 @@ def test_the_responses_of_a_row_are_cut_alike_as_when_they_are_scored(project: P
 
 
 def test_a_set_without_a_known_subset_left_has_no_score() -> None:
-    assert benchmark_figures("reward_bench", scored([("other", 0, 1, 1.0)])) == {"reward_bench": {"score": None}}
+    assert external_scores("reward_bench", scored([("other", 0, 1, 1.0)])) == {"reward_bench": {"score": None}}

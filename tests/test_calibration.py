@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reward_model.calibration import Calibration, fit_calibration, fit_temperature, noise_margin
-from reward_model.errors import UserError
+from reward_model.common.errors import UserError
+from reward_model.evaluation.calibration import Calibration, fit_calibration, fit_temperature, noise_margin
 
 
 def judged(margins: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:

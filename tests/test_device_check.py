@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from reward_model import device_check
-from reward_model.base_tokenizer import contract_encoder
-from reward_model.device_check import choose_compute, find_fault
-from reward_model.devices import choose_dtype
-from reward_model.errors import UserError
-from reward_model.model import build_reward_model
+from reward_model.common.errors import UserError
+from reward_model.contract.base_tokenizer import contract_encoder
+from reward_model.modeling import device_check
+from reward_model.modeling.device_check import check_device, choose_compute
+from reward_model.modeling.devices import choose_dtype
+from reward_model.modeling.model import build_reward_model
 
 GROUPS = [([5, 6, 7, 8, 9, 2], [5, 6, 7, 10, 2]), ([11, 12, 2], [11, 13, 14, 2]), ([4, 2], [3, 2]), ([7, 2], [8, 2])]
 CPU, FP32, BF16 = torch.device("cpu"), torch.float32, torch.bfloat16
@@ -43,23 +43,23 @@ def altered_states(model: PreTrainedModel, alter: Callable[[torch.Tensor], torch
 
 def test_a_device_that_computes_as_the_cpu_has_no_fault(model: PreTrainedModel) -> None:
     for dtype in (FP32, BF16):
-        assert find_fault(model, GROUPS, 0, CPU, dtype) is None
+        assert check_device(model, GROUPS, 0, CPU, dtype) is None
 
 
 def test_states_that_are_off_are_found(model: PreTrainedModel) -> None:
     with altered_states(model, lambda states: states + 0.3 * states.abs()):
-        assert "states differ from the CPU's" in str(find_fault(model, GROUPS, 0, CPU, BF16))
-        assert find_fault(model, GROUPS, 0, CPU, FP32) is None
+        assert "states differ from the CPU's" in str(check_device(model, GROUPS, 0, CPU, BF16))
+        assert check_device(model, GROUPS, 0, CPU, FP32) is None
 
 
 def test_states_that_are_no_numbers_are_found(model: PreTrainedModel) -> None:
     with altered_states(model, lambda states: states * torch.nan):
-        assert "by nan of their size" in str(find_fault(model, GROUPS, 0, CPU, BF16))
+        assert "by nan of their size" in str(check_device(model, GROUPS, 0, CPU, BF16))
 
 
 def test_gradients_that_are_off_are_found(model: PreTrainedModel) -> None:
     with altered_states(model, lambda states: states + 0.5 * (states - states.detach())):
-        assert "gradients differ from the CPU's" in str(find_fault(model, GROUPS, 0, CPU, BF16))
+        assert "gradients differ from the CPU's" in str(check_device(model, GROUPS, 0, CPU, BF16))
 
 
 def test_a_later_token_that_leaks_is_found(model: PreTrainedModel) -> None:
@@ -69,7 +69,7 @@ def test_a_later_token_that_leaks_is_found(model: PreTrainedModel) -> None:
         return states + 0.01 * states.roll(-1, dims=1)
 
     with altered_states(model, leak):
-        assert "a later token changes earlier states" in str(find_fault(model, GROUPS, 0, CPU, BF16))
+        assert "a later token changes earlier states" in str(check_device(model, GROUPS, 0, CPU, BF16))
 
 
 def test_an_operation_that_the_device_lacks_is_a_fault_and_the_model_stays_usable(model: PreTrainedModel) -> None:
@@ -77,9 +77,9 @@ def test_an_operation_that_the_device_lacks_is_a_fault_and_the_model_stays_usabl
         raise NotImplementedError("no such operation\nsecond line")
 
     with altered_states(model, refuse):
-        assert find_fault(model, GROUPS, 0, CPU, BF16) == "no such operation"
+        assert check_device(model, GROUPS, 0, CPU, BF16) == "no such operation"
     assert model.device == CPU
-    assert find_fault(model, GROUPS, 0, CPU, BF16) is None
+    assert check_device(model, GROUPS, 0, CPU, BF16) is None
 
 
 @pytest.mark.parametrize(
@@ -97,20 +97,20 @@ def test_float32_comes_next_and_then_the_cpu_with_a_line_for_each(
 ) -> None:
     monkeypatch.setattr(device_check, "choose_device", lambda _: torch.device("cuda"))
     monkeypatch.setattr(device_check, "choose_dtype", lambda _, on: BF16 if on.type == "cuda" else FP32)
-    monkeypatch.setattr(device_check, "find_fault", lambda *given, **_: "it is off" if given[-1] in faulty else None)
+    monkeypatch.setattr(device_check, "check_device", lambda *given, **_: "it is off" if given[-1] in faulty else None)
     chosen = choose_compute(model, GROUPS, 0, "auto", "auto")
     assert (chosen.device.type, chosen.dtype) == (device, dtype)
     names = [str(each).removeprefix("torch.") for each in faulty]
-    assert chosen.findings == tuple(f"cuda in {name}: it is off" for name in names)
+    assert chosen.problems == tuple(f"cuda in {name}: it is off" for name in names)
     printed = capsys.readouterr().err.splitlines()
     assert printed == [f"the device check failed on cuda in {name}: it is off" for name in names]
 
 
 def test_the_cpu_is_not_checked(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        device_check, "find_fault", lambda *_, **__: pytest.fail("the CPU is what others are compared with")
+        device_check, "check_device", lambda *_, **__: pytest.fail("the CPU is what others are compared with")
     )
-    assert choose_compute(model, GROUPS, 0, "cpu", "fp32").findings == ()
+    assert choose_compute(model, GROUPS, 0, "cpu", "fp32").problems == ()
 
 
 def test_a_device_that_is_not_there_is_one_error(model: PreTrainedModel) -> None:
@@ -120,9 +120,9 @@ def test_a_device_that_is_not_there_is_one_error(model: PreTrainedModel) -> None
 
 def test_scoring_is_checked_without_gradients_also_where_they_are_off(model: PreTrainedModel) -> None:
     with torch.inference_mode():
-        assert find_fault(model, GROUPS, 0, CPU, BF16, gradients=False) is None
+        assert check_device(model, GROUPS, 0, CPU, BF16, gradients=False) is None
     with altered_states(model, lambda states: states + 0.3 * states.abs()):
-        assert "states differ" in str(find_fault(model, GROUPS, 0, CPU, BF16, gradients=False))
+        assert "states differ" in str(check_device(model, GROUPS, 0, CPU, BF16, gradients=False))
 
 
 @pytest.mark.parametrize(

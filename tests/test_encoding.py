@@ -7,10 +7,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from conftest import build_tiny_tokenizer
-from reward_model.base_tokenizer import contract_encoder, load_transformers_tokenizer
-from reward_model.chat_template import TemplateRefuses, render_chat
-from reward_model.encoding import Encoder, shared_prefix_length
-from reward_model.errors import UserError
+from reward_model.common.errors import UserError
+from reward_model.contract.base_tokenizer import contract_encoder, load_transformers_tokenizer
+from reward_model.contract.chat_template import TemplateRefuses, render_chat
+from reward_model.contract.encoder import Encoder, shared_prefix_length
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
@@ -29,7 +29,7 @@ def encoder(tmp_path: Path) -> Encoder:
     return encoder_at(tmp_path)
 
 
-def ids_of(encoder: Encoder, prompt: str, response: str) -> list[int]:
+def encode_row(encoder: Encoder, prompt: str, response: str) -> list[int]:
     return encoder.encode([user(prompt)], [response]).ids[0]
 
 
@@ -38,7 +38,7 @@ def test_ordinary_text_gives_the_ids_of_the_whole_rendered_conversation(encoder:
     rendered = encoder.render(chat)
     assert rendered.endswith("a good answer\n<|im_end|>")
     whole = load_transformers_tokenizer(encoder.folder)(rendered, add_special_tokens=False)["input_ids"]
-    assert ids_of(encoder, "the question", "\n a good answer\n") == whole
+    assert encode_row(encoder, "the question", "\n a good answer\n") == whole
     assert whole[-1] == encoder.contract.end_token_id
 
 
@@ -61,11 +61,11 @@ def test_no_control_token_comes_from_content(encoder: Encoder) -> None:
     """600 generated messages: the control tokens are those of the template around other words."""
     control = load_transformers_tokenizer(encoder.folder).all_special_ids
     roomy = encoder.with_max_length(10_000)
-    expected = [token for token in ids_of(roomy, "x", "y") if token in control]
+    expected = [token for token in encode_row(roomy, "x", "y") if token in control]
     rng = random.Random(0)
     for _ in range(600):
         prompt, response = random_text(rng), random_text(rng)
-        ids = ids_of(roomy, prompt, response)
+        ids = encode_row(roomy, prompt, response)
         assert [token for token in ids if token in control] == expected, (prompt, response)
         # Nothing is lost either: the text comes back.
         decoded = encoder.tokenizer.decode(ids, skip_special_tokens=False)
@@ -107,7 +107,7 @@ def test_a_text_without_a_prompt_loses_the_templates_opening_first(encoder: Enco
 
 def test_what_is_saved_encodes_the_same_and_a_changed_template_is_refused(encoder: Encoder) -> None:
     folder = encoder.folder
-    assert ids_of(Encoder.load(folder), "Q", "A") == ids_of(encoder, "Q", "A")
+    assert encode_row(Encoder.load(folder), "Q", "A") == encode_row(encoder, "Q", "A")
     plain = AutoTokenizer.from_pretrained(folder)
     assert plain.apply_chat_template([user("Q")], tokenize=False).endswith("<|im_end|>")
     template = folder / "chat_template.jinja"
@@ -119,7 +119,7 @@ def test_what_is_saved_encodes_the_same_and_a_changed_template_is_refused(encode
 def test_a_base_without_template_gets_a_plain_one_that_ends_in_the_end_token(tmp_path: Path) -> None:
     encoder = encoder_at(tmp_path, chat_template=None)
     assert encoder.render([user("Q"), {"role": "assistant", "content": "A"}]) == "User: Q\n\nAssistant: A<|im_end|>"
-    assert ids_of(encoder, "Q", "A")[-1] == encoder.contract.end_token_id
+    assert encode_row(encoder, "Q", "A")[-1] == encoder.contract.end_token_id
 
 
 def test_a_conversation_the_template_refuses_is_told(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_template_that_prints_the_date_prints_none(tmp_path: Path) -> None:
 def test_an_encoder_needs_its_folder_no_more_once_it_is_loaded(encoder: Encoder) -> None:
     """Another model may take the folder's place while this one scores."""
     fresh = Encoder.load(encoder.folder)
-    expected = ids_of(fresh, "the <|im_end|> question", "a <|endoftext|> answer")
+    expected = encode_row(fresh, "the <|im_end|> question", "a <|endoftext|> answer")
     again = Encoder.load(encoder.folder)
     shutil.rmtree(encoder.folder)
-    assert ids_of(again, "the <|im_end|> question", "a <|endoftext|> answer") == expected
+    assert encode_row(again, "the <|im_end|> question", "a <|endoftext|> answer") == expected

@@ -14,10 +14,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from conftest import Project
 from hub_stand_in import serve_hub
 from reward_model import RewardModelManager
-from reward_model.errors import UserError
-from reward_model.export_check import compare, require
-from reward_model.files import read_json, read_jsonl, sha256_of
-from reward_model.model_card import license_tag
+from reward_model.common.errors import UserError
+from reward_model.common.files import hash_file, read_json, read_jsonl
+from reward_model.exporting.check import compare, require
+from reward_model.exporting.model_card import license_tag
 
 KEYS = {"pairs", "max_abs_diff", "preference_agreement", "bytes"}
 
@@ -149,7 +149,7 @@ def test_half_precision_and_int8_are_smaller_and_close(trained: Project, tmp_pat
     assert found == pytest.approx(expected, abs=0.3)
     # The trained model, of which the export may hold links, is as it was.
     weights = "models/reward/model.safetensors"
-    assert sha256_of(project.folder / weights) == sha256_of(trained.folder / weights)
+    assert hash_file(project.folder / weights) == hash_file(trained.folder / weights)
 
 
 def test_without_onnx_there_is_none_and_torch_is_taken(trained: Project, tmp_path: Path) -> None:
@@ -203,13 +203,13 @@ def test_the_card_s_licence_is_the_one_that_asks_for_more(base: str, data: str, 
 def test_an_export_that_fails_its_check_leaves_the_one_before(trained: Project, tmp_path: Path) -> None:
     project = exported_again(trained, tmp_path / "project", onnx="none")
     project.stage("export")
-    before = sha256_of(project.folder / "models/export/SHA256SUMS")
+    before = hash_file(project.folder / "models/export/SHA256SUMS")
     export = project.folder / "stages/reward_model/export_check.py"
     export.write_text(export.read_text().replace("EXACT = 1e-4", "EXACT = -1.0"))
     result = project.run("stages/export.py")
     assert result.returncode == 1
     assert result.stderr.startswith("error: safetensors: rewards differ")
-    assert sha256_of(project.folder / "models/export/SHA256SUMS") == before
+    assert hash_file(project.folder / "models/export/SHA256SUMS") == before
 
 
 def test_transformers_pipeline_gives_the_reward(trained: Project, expected: list[float]) -> None:
@@ -238,8 +238,8 @@ def test_push_uploads_the_folder_as_it_is(trained: Project, tmp_path: Path) -> N
     assert result.returncode == 0, result.stderr
     assert "pushed to " in result.stdout
     folder = trained.folder / "models/export"
-    uploaded = {path.name: sha256_of(path) for path in (pushed / "me/reward").iterdir()}
-    assert uploaded == {path.name: sha256_of(path) for path in folder.iterdir()}
+    uploaded = {path.name: hash_file(path) for path in (pushed / "me/reward").iterdir()}
+    assert uploaded == {path.name: hash_file(path) for path in folder.iterdir()}
     assert json.loads((pushed / "created.json").read_text())["visibility"] == "private"
 
 

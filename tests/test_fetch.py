@@ -11,8 +11,8 @@ import pytest
 import fetch
 from conftest import Project, make_pairs, write_rows
 from hub_stand_in import serve_hub
-from reward_model.errors import UserError
-from reward_model.tables import read_parquet
+from reward_model.common.errors import UserError
+from reward_model.common.tables import read_parquet
 
 
 def wheel_of(folder: Path, name: str, members: dict[str, str]) -> fetch.Wheel:
@@ -88,7 +88,7 @@ def hub_fetch(project: Project, address: str, code: str) -> subprocess.Completed
         "HF_HUB_DISABLE_XET": "1",
         "PYTHONPATH": str(project.folder / "stages"),
     }
-    script = f"import fetch, sys; from pathlib import Path; from reward_model.errors import run\n{code}"
+    script = f"import fetch, sys; from pathlib import Path; from reward_model.common.errors import run\n{code}"
     return project.run("-c", script, env=environment)
 
 
@@ -98,7 +98,7 @@ folder = Path("fetched"); folder.mkdir()
 run(lambda: fetch.fetch_base(load_params().base, folder))
 """
 FETCH_DATA = """
-from reward_model.hub import download_dataset
+from reward_model.data.hub import download_dataset
 from reward_model.params import load_params
 folder = Path("fetched"); folder.mkdir()
 data = load_params().data

@@ -13,9 +13,10 @@ import pyarrow.parquet
 import pytest
 
 from conftest import Project, write_rows
-from reward_model import RewardModelManager, file_scoring
-from reward_model.errors import UserError
-from reward_model.file_scoring import FileReport
+from reward_model import RewardModelManager
+from reward_model.common.errors import UserError
+from reward_model.scoring import file_scoring
+from reward_model.scoring.file_scoring import FileReport
 
 ROWS: list[dict[str, Any]] = [
     {"n": 1.50, "text": "good answer"},

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from reward_model import files, tables
-from reward_model.errors import UserError, run
+from reward_model.common import files, tables
+from reward_model.common.errors import UserError, run
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -84,11 +84,11 @@ def test_a_users_fault_is_one_line_and_a_status(capsys: pytest.CaptureFixture[st
 
 def test_the_hash_of_a_folder_changes_with_names_and_contents(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
-    first = files.sha256_of_folder(tmp_path)
+    first = files.hash_folder(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
-    second = files.sha256_of_folder(tmp_path)
+    second = files.hash_folder(tmp_path)
     (tmp_path / "b").write_text(json.dumps("2"))
-    assert len({first, second, files.sha256_of_folder(tmp_path)}) == 3
+    assert len({first, second, files.hash_folder(tmp_path)}) == 3
 
 
 def test_checksums_tell_of_files_in_folders_too(tmp_path: Path) -> None:
@@ -111,6 +111,6 @@ def test_checksums_tell_of_files_in_folders_too(tmp_path: Path) -> None:
 def test_checksums_name_no_file_outside_of_the_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "secret").write_text("s")
-    (tmp_path / "model/SHA256SUMS").write_text(f"{files.sha256_of(tmp_path / 'secret')}  {name}\n")
+    (tmp_path / "model/SHA256SUMS").write_text(f"{files.hash_file(tmp_path / 'secret')}  {name}\n")
     with pytest.raises(UserError, match="which is not in the folder"):
         files.check_checksums(tmp_path / "model")

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import Project
 from reward_model import RewardModelManager
-from reward_model.interactive import InteractiveSession
+from reward_model.cli.interactive import InteractiveSession
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ import torch
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from reward_model.base_tokenizer import contract_encoder
-from reward_model.batching import Batch, packed_batch
-from reward_model.lean_layers import RMSNorm, SwiGLUDown, lean_layers
-from reward_model.model import build_reward_model, reward_head, rewards, share_prefixes
+from reward_model.contract.base_tokenizer import contract_encoder
+from reward_model.modeling.batching import Batch, packed_batch
+from reward_model.modeling.forward import reward_head, rewards, share_prefixes
+from reward_model.modeling.model import build_reward_model
+from reward_model.training.lean_layers import RMSNorm, SwiGLUDown, lean_layers
 
 BATCH: Batch = packed_batch([([5, 6, 7, 8, 9], [5, 6, 10]), ([11, 12, 13], [11, 14, 15, 16])], 0)
 

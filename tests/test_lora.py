@@ -11,12 +11,13 @@ import torch
 import yaml
 
 from conftest import ROOT, STAGES, Project
-from reward_model.batching import padded_batch
-from reward_model.errors import UserError
-from reward_model.lora import lora_adapters
-from reward_model.model import build_reward_model, reward_head, rewards
+from reward_model.common.errors import UserError
+from reward_model.modeling.batching import padded_batch
+from reward_model.modeling.forward import reward_head, rewards
+from reward_model.modeling.model import build_reward_model
 from reward_model.params import load_params
-from reward_model.training import TrainingResult
+from reward_model.training.lora import lora_adapters
+from reward_model.training.run import TrainingResult
 from test_training import PARAMS, assert_same_weights, encoder_of, run, token_rows
 
 LORA = dataclasses.replace(PARAMS.lora, enabled=True)

@@ -13,11 +13,12 @@ import torch
 
 from conftest import Project
 from reward_model import RewardModelManager
-from reward_model.batching import groups_of, packed_batch
-from reward_model.errors import UserError
-from reward_model.files import read_jsonl, write_checksums
-from reward_model.model import load_reward_model, rewards, share_prefixes
-from reward_model.tables import read_parquet
+from reward_model.common.errors import UserError
+from reward_model.common.files import read_jsonl, write_checksums
+from reward_model.common.tables import read_parquet
+from reward_model.modeling.batching import packed_batch, pairs_to_groups
+from reward_model.modeling.forward import rewards, share_prefixes
+from reward_model.modeling.model import load_reward_model
 
 PROMPT = "question 99 about red cat dog?"
 
@@ -72,7 +73,7 @@ def test_scoring_training_and_evaluation_agree(manager: RewardModelManager, trai
     model, encoder = load_reward_model(trained.folder / "models/reward")
     assert share_prefixes(model, torch.device("cpu")) is packed_batch
     assert len(pairs) == len(rows) > 5
-    groups = groups_of(rows)
+    groups = pairs_to_groups(rows)
     with torch.no_grad():
         in_training = rewards(model, **packed_batch(groups, encoder.contract.pad_token_id)).view(-1, 2).tolist()
     for comparison, expected in zip(comparisons, in_training, strict=True):

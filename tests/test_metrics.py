@@ -11,15 +11,15 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, brier_score_loss
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from reward_model.metrics import (
-    Bootstrap,
+from reward_model.common.accuracy import pair_accuracy
+from reward_model.evaluation.bootstrap import Bootstrap
+from reward_model.evaluation.metrics import (
     brier_score,
     calibration_figures,
     evaluate_pairs,
     expected_calibration_error,
     log_loss,
     reliability,
-    wins,
 )
 
 RNG = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def test_a_mis_scaled_model_has_its_accuracy_and_a_calibration_that_the_temperat
     true_margins = RNG.normal(size=4000)
     labels = RNG.random(4000) < 1 / (1 + np.exp(-true_margins))
     margins = np.where(labels, true_margins, -true_margins)
-    assert wins(20 * margins).mean() == wins(margins).mean()
+    assert pair_accuracy(20 * margins).mean() == pair_accuracy(margins).mean()
     found = calibration_figures(20 * margins, temperature=20.0)
     assert found["ece_before"] > 0.2 > 0.05 > found["ece_after"]
     assert found["brier_before"] > found["brier_after"]
@@ -157,7 +157,7 @@ def test_the_figures_are_those_of_scikit_learn() -> None:
     margins = RNG.normal(size=500)
     probabilities = 1 / (1 + np.exp(-np.concatenate([margins, -margins])))
     labels = np.repeat([1, 0], 500)
-    assert wins(margins).mean() == pytest.approx(accuracy_score(labels, probabilities > 0.5))
+    assert pair_accuracy(margins).mean() == pytest.approx(accuracy_score(labels, probabilities > 0.5))
     assert log_loss(margins) == pytest.approx(sklearn_log_loss(labels, probabilities))
     assert brier_score(margins) == pytest.approx(brier_score_loss(labels, probabilities))
     accuracy, confidence = calibration_curve(labels, probabilities, n_bins=20)

@@ -3,20 +3,10 @@ from typing import Any
 
 import pytest
 
-from reward_model.errors import UserError
-from reward_model.pairs import (
-    Columns,
-    Intake,
-    Pair,
-    TurnedAway,
-    choose_pairs,
-    normalised_prompt,
-    pair_from_row,
-    parse_transcript,
-    require_columns,
-    split_pairs,
-    take_in,
-)
+from reward_model.common.errors import UserError
+from reward_model.data.conversations import Columns, InvalidRow, parse_transcript
+from reward_model.data.pairs import Pair, ParsedPairs, normalize_prompt, pair_from_row, parse_pairs, require_columns
+from reward_model.data.splits import choose_pairs, split_pairs
 
 COLUMNS = Columns()
 
@@ -25,8 +15,8 @@ def pair(row: dict[str, Any]) -> Pair:
     return pair_from_row(row, COLUMNS, "test")
 
 
-def take(rows: list[dict[str, Any]]) -> Intake:
-    return take_in(rows, pair)
+def take(rows: list[dict[str, Any]]) -> ParsedPairs:
+    return parse_pairs(rows, pair)
 
 
 def user(content: str) -> dict[str, str]:
@@ -86,21 +76,21 @@ def test_a_multi_turn_transcript_keeps_its_turns() -> None:
     ],
 )
 def test_a_row_that_is_no_pair_is_turned_away_with_its_reason(row: dict[str, Any], reason: str) -> None:
-    with pytest.raises(TurnedAway, match=f"^{reason}$"):
+    with pytest.raises(InvalidRow, match=f"^{reason}$"):
         pair(row)
-    intake = take([row])
-    assert intake.counts() == {"rows": 1, "kept": 0, "turned_away": {reason: 1}}
-    assert intake.rejects == [{"reason": reason, "row": row}]
+    parsed = take([row])
+    assert parsed.counts() == {"rows": 1, "kept": 0, "turned_away": {reason: 1}}
+    assert parsed.rejects == [{"reason": reason, "row": row}]
 
 
 def test_repeats_are_kept_once_and_pairs_judged_both_ways_not_at_all() -> None:
     row = {"prompt": "Q", "chosen": "A", "rejected": "B"}
     swapped = {"prompt": "P", "chosen": "A", "rejected": "B"}
     rows = [row, row | {"prompt": " Q "}, swapped, swapped | {"chosen": "B", "rejected": "A"}]
-    intake = take(rows)
-    assert [p.prompt[0]["content"] for p in intake.pairs] == ["Q"]
-    assert intake.counts()["turned_away"] == {"contradiction": 2, "duplicate": 1}
-    assert intake.rows == len(intake.pairs) + len(intake.rejects)
+    parsed = take(rows)
+    assert [p.prompt[0]["content"] for p in parsed.pairs] == ["Q"]
+    assert parsed.counts()["turned_away"] == {"contradiction": 2, "duplicate": 1}
+    assert parsed.rows == len(parsed.pairs) + len(parsed.rejects)
 
 
 def test_a_system_turn_that_only_the_conversations_have_is_kept() -> None:
@@ -121,12 +111,12 @@ def test_columns_can_be_mapped_and_margin_and_source_are_read() -> None:
 
 
 def test_a_missing_column_names_those_found_and_the_key_to_set() -> None:
-    intake = take([{"question": "Q", "chosen": "A", "rejected": "B"}])
+    parsed = take([{"question": "Q", "chosen": "A", "rejected": "B"}])
     with pytest.raises(UserError, match=r"it has 'chosen', 'question', 'rejected': set data\.prompt_column"):
-        require_columns(intake, COLUMNS)
-    intake = take([{"prompt": "Q", "better": "A", "worse": "B"}])
+        require_columns(parsed, COLUMNS)
+    parsed = take([{"prompt": "Q", "better": "A", "worse": "B"}])
     with pytest.raises(UserError, match=r"set data\.chosen_column and data\.rejected_column"):
-        require_columns(intake, COLUMNS)
+        require_columns(parsed, COLUMNS)
 
 
 def test_records_survive_a_round_trip() -> None:
@@ -143,7 +133,7 @@ def many_pairs(count: int) -> list[Pair]:
 def test_no_prompt_crosses_the_splits_and_shares_are_about_right() -> None:
     pairs = [Pair((user(f"prompt {n // 2}" + "!?"[n % 2]),), f"a{n}", f"b{n}", "s") for n in range(4000)]
     splits = split_pairs(pairs, validation_fraction=0.1, test_fraction=0.2, seed=1)
-    prompts = {name: {normalised_prompt(p.prompt) for p in own} for name, own in splits.items()}
+    prompts = {name: {normalize_prompt(p.prompt) for p in own} for name, own in splits.items()}
     assert not prompts["train"] & prompts["test"]
     assert not prompts["train"] & prompts["validation"]
     assert not prompts["validation"] & prompts["test"]
@@ -157,8 +147,8 @@ def test_the_turns_of_a_conversation_and_a_question_with_other_system_turns_stay
     turns = [user("Hello, who is there?"), assistant("me"), user("And who else?")]
     prompts = [turns[:1], turns, [system, *turns[:1]], [system, *turns]]
     assert len({Pair(tuple(prompt), "a", "b", "s").prompt_id for prompt in prompts}) == 1
-    assert normalised_prompt([system]) != normalised_prompt(turns)
-    assert normalised_prompt([user(" "), assistant("me"), user("Who?")]) == normalised_prompt([user("who")])
+    assert normalize_prompt([system]) != normalize_prompt(turns)
+    assert normalize_prompt([user(" "), assistant("me"), user("Who?")]) == normalize_prompt([user("who")])
 
 
 def test_more_rows_move_no_prompt_to_another_split() -> None:
@@ -184,5 +174,5 @@ def test_a_choice_takes_one_pair_of_each_prompt_before_a_second_of_any() -> None
 
 
 def test_prompts_alike_but_for_case_space_and_punctuation_are_one() -> None:
-    assert normalised_prompt([user("What's  UP?")]) == normalised_prompt([user("what s up")])
-    assert normalised_prompt([user("???")]) != normalised_prompt([user("!!!")])
+    assert normalize_prompt([user("What's  UP?")]) == normalize_prompt([user("what s up")])
+    assert normalize_prompt([user("???")]) != normalize_prompt([user("!!!")])

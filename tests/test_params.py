@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from reward_model.errors import UserError
+from reward_model.common.errors import UserError
 from reward_model.params import load_params
 
 

@@ -10,7 +10,12 @@ import pytest
 import yaml
 
 from conftest import ROOT, Project
-from reward_model.plot_data import accuracy_by_length, margin_histograms, reliability_diagram, rewards_by_length
+from reward_model.evaluation.plot_data import (
+    accuracy_by_length,
+    margin_histograms,
+    reliability_diagram,
+    rewards_by_length,
+)
 from test_metrics import table
 
 PLOTS = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]

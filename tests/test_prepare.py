@@ -7,7 +7,7 @@ import pytest
 
 import prepare
 from conftest import Project, make_pairs, mt_bench_row, write_rows
-from reward_model.pairs import TurnedAway
+from reward_model.data.conversations import InvalidRow
 
 
 def test_counts_add_up_and_rejects_are_kept(project: Project) -> None:
@@ -131,7 +131,7 @@ def test_a_sample_row_is_a_pair_only_where_both_annotators_agree(
 ) -> None:
     row = {"prompt": "Q", "response_1": "x", "response_2": "y", "claude": claude, "gpt4": gpt4}
     if isinstance(outcome, str):
-        with pytest.raises(TurnedAway, match=outcome):
+        with pytest.raises(InvalidRow, match=outcome):
             prepare.pair_from_alpaca_eval(row)
     else:
         pair = prepare.pair_from_alpaca_eval(row)
@@ -141,5 +141,5 @@ def test_a_sample_row_is_a_pair_only_where_both_annotators_agree(
 def test_an_expert_row_follows_its_label() -> None:
     row = mt_bench_row(0)
     assert prepare.pair_from_mt_bench(row | {"human_label": "B"}).chosen == row["answer_b"]
-    with pytest.raises(TurnedAway, match="tie"):
+    with pytest.raises(InvalidRow, match="tie"):
         prepare.pair_from_mt_bench(row | {"human_label": "tie"})

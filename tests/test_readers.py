@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reward_model.errors import UserError
-from reward_model.readers import read_rows
+from reward_model.common.errors import UserError
+from reward_model.data.readers import read_rows
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "a\nb", "chosen": "NA", "rejected": "1.0"},

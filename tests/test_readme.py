@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from conftest import ROOT
-from reward_model.evaluation_report import results_table
+from reward_model.evaluation.report import results_table
 from reward_model.params import Params
 
 README = (ROOT / "README.md").read_text()

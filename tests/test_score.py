@@ -14,7 +14,7 @@ import pytest
 
 import score
 from conftest import Project, write_rows
-from reward_model.errors import run
+from reward_model.common.errors import run
 
 PAIR = ["--response_a", "good answer: cat dog", "--response_b", "bad tree"]
 PROMPT = ["--prompt", "question 99 about red cat dog?"]

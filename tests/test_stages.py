@@ -7,11 +7,12 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from conftest import STAGES, Project
-from reward_model.batching import padded_batch
-from reward_model.encoding import Encoder
-from reward_model.files import read_json, read_jsonl, sha256_of, sha256_of_folder
-from reward_model.model import load_reward_model, rewards
-from reward_model.tables import read_parquet
+from reward_model.common.files import hash_file, hash_folder, read_json, read_jsonl
+from reward_model.common.tables import read_parquet
+from reward_model.contract.encoder import Encoder
+from reward_model.modeling.batching import padded_batch
+from reward_model.modeling.forward import rewards
+from reward_model.modeling.model import load_reward_model
 
 
 def test_tokens_are_those_of_the_contract_and_cuts_are_counted(trained: Project) -> None:
@@ -104,7 +105,7 @@ def test_two_runs_give_the_same_bytes(project: Project, trained: Project) -> Non
     for name in STAGES:
         project.stage(name)
     for name in ("data/pairs", "data/tokens", "models/reward", "models/export", "metrics"):
-        assert sha256_of_folder(project.folder / name) == sha256_of_folder(trained.folder / name), name
+        assert hash_folder(project.folder / name) == hash_folder(trained.folder / name), name
 
 
 def test_no_output_names_this_machine(trained: Project) -> None:
@@ -135,10 +136,10 @@ def test_the_export_is_complete_and_its_metadata_true(trained: Project) -> None:
         "README.md",
     }
     weights = "model.safetensors"
-    assert sha256_of(folder / weights) == sha256_of(trained.folder / "models/reward" / weights)
+    assert hash_file(folder / weights) == hash_file(trained.folder / "models/reward" / weights)
     metadata = read_json(folder / "metadata.json")
-    assert metadata["base"]["sha256"] == sha256_of_folder(trained.folder / "models/base")
-    assert metadata["data"]["sha256"]["train.jsonl"] == sha256_of(trained.folder / "data/pairs/train.jsonl")
+    assert metadata["base"]["sha256"] == hash_folder(trained.folder / "models/base")
+    assert metadata["data"]["sha256"]["train.jsonl"] == hash_file(trained.folder / "data/pairs/train.jsonl")
     assert metadata["evaluation"] == trained.read("metrics/eval.json")
     assert metadata["params"]["train"]["learning_rate"] == 1e-3
     assert metadata["versions"]["torch"] == version("torch")

@@ -21,14 +21,15 @@ from safetensors.torch import load_file
 
 import train as train_stage
 from conftest import ROOT, Project
-from reward_model import checkpoints, pair_trainer, training
-from reward_model.checkpoints import Checkpoints
-from reward_model.device_check import Compute
-from reward_model.errors import UserError
-from reward_model.files import sha256_of_folder
-from reward_model.model import build_reward_model
-from reward_model.pair_trainer import PairTrainer
-from reward_model.training import TrainingResult, train
+from reward_model.common.errors import UserError
+from reward_model.common.files import hash_folder
+from reward_model.modeling.device_check import Compute
+from reward_model.modeling.model import build_reward_model
+from reward_model.training import checkpoints, distributed, trainer
+from reward_model.training import run as training_run
+from reward_model.training.checkpoints import Checkpoints
+from reward_model.training.run import TrainingResult, train
+from reward_model.training.trainer import PairTrainer
 from test_training import PARAMS, assert_same_weights, encoder_of, token_rows
 
 ROWS = 21  # in steps of 8, 8 and 5 pairs
@@ -133,7 +134,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, message: str, *,
     original = PairTrainer.compute_loss
 
     def compute_loss(self: PairTrainer, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
-        too_many = len(inputs["ends"]) // 2 > most and not self.frugality.checkpointing
+        too_many = len(inputs["ends"]) // 2 > most and not self.memory_fallback.checkpointing
         if too_many and not backward:
             raise RuntimeError(message)
         loss = original(self, model, inputs, *rest, **options)
@@ -222,7 +223,7 @@ def test_a_pair_that_fits_in_no_way_is_one_clear_error(tiny_base: Path, monkeypa
 def pretend_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have training believe that it computes on an accelerator."""
     monkeypatch.setattr(
-        training,
+        training_run,
         "choose_compute",
         lambda *_, **__: Compute(torch.device("cuda"), torch.float32, ("cuda in bfloat16: off",)),
     )
@@ -255,8 +256,8 @@ def test_a_device_that_fails_midway_hands_over_to_the_cpu(
     assert result.summary["device"] == "cpu"
     assert result.summary["pairs"] == whole.summary["pairs"]
     assert len(result.curve) == len(whole.curve)
-    assert result.summary["device_findings"][0] == "cuda in bfloat16: off"
-    assert fault in result.summary["device_findings"][1]
+    assert result.summary["device_problems"][0] == "cuda in bfloat16: off"
+    assert fault in result.summary["device_problems"][1]
     printed = capsys.readouterr().err
     assert "the CPU takes over" in printed
     assert f"goes on from {tmp_path / 'states/step-5'}" in printed
@@ -266,7 +267,7 @@ def test_a_device_that_fails_with_nothing_saved_is_one_clear_error(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend_accelerator(monkeypatch)
-    monkeypatch.setattr(training, "_rescue", lambda _: None)
+    monkeypatch.setattr(training_run, "_rescue", lambda _: None)
     original = PairTrainer.compute_loss
 
     def compute_loss(self: PairTrainer, *arguments: Any, **options: Any) -> torch.Tensor:
@@ -282,7 +283,7 @@ def test_a_device_that_fails_with_nothing_saved_is_one_clear_error(
 def test_a_loss_that_is_not_finite_names_the_pair_and_keeps_the_last_state(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = pair_trainer.pair_losses
+    original = trainer.pair_losses
 
     def pair_losses(*arguments: Any) -> torch.Tensor:
         losses = original(*arguments)
@@ -291,7 +292,7 @@ def test_a_loss_that_is_not_finite_names_the_pair_and_keeps_the_last_state(
             losses[-1] = torch.nan
         return losses
 
-    monkeypatch.setattr(pair_trainer, "pair_losses", pair_losses)
+    monkeypatch.setattr(trainer, "pair_losses", pair_losses)
     with pytest.raises(UserError, match=r"not finite in step 5 \(pairs pair-\d+\): lower"):
         run(tiny_base, Checkpoints(tmp_path / "states"))
     assert Checkpoints(tmp_path / "states").latest() == tmp_path / "states/step-4"
@@ -338,7 +339,7 @@ def test_a_stage_that_is_killed_at_random_moments_ends_with_the_same_bytes(proje
     slow_project(project)
     project.stage("train")
     outputs = [project.folder / name for name in ("models/reward", "metrics")]
-    expected = [sha256_of_folder(path) for path in outputs]
+    expected = [hash_folder(path) for path in outputs]
     assert not states(project), "states are removed after success"
     shutil.rmtree(project.folder / "models/reward")
     resumed = 0
@@ -357,7 +358,7 @@ def test_a_stage_that_is_killed_at_random_moments_ends_with_the_same_bytes(proje
         assert not (project.folder / "models/reward").exists()
     assert resumed == 3
     project.stage("train")
-    assert [sha256_of_folder(path) for path in outputs] == expected
+    assert [hash_folder(path) for path in outputs] == expected
 
 
 def test_ctrl_c_ends_the_stage_with_a_saved_step_and_other_params_do_not_take_it_up(project: Project) -> None:
@@ -404,11 +405,11 @@ def test_a_disk_too_full_for_a_state_is_told_and_training_goes_on(project: Proje
     slow_project(project, **{"train.num_train_epochs": 2})
     project.stage("train")
     size = (project.folder / "models/reward/model.safetensors").stat().st_size
-    expected = sha256_of_folder(project.folder / "models/reward")
+    expected = hash_folder(project.folder / "models/reward")
     result = run_with_small_files(project, size + 10_000)
     assert result.returncode == 0, result.stderr
     assert "the state of step 5 cannot be saved (" in result.stderr
-    assert sha256_of_folder(project.folder / "models/reward") == expected
+    assert hash_folder(project.folder / "models/reward") == expected
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(project: Project) -> None:
@@ -499,8 +500,8 @@ def test_two_processes_train_as_one_with_the_same_effective_batch(
 SPY = """
 import sys
 sys.path.insert(0, "stages")
-import reward_model.environment
-from reward_model import pair_trainer
+import reward_model.common.environment
+from reward_model.training import trainer as pair_trainer
 import train
 losses = pair_trainer.pair_losses
 def spy(chosen, *others):
@@ -548,7 +549,7 @@ def test_a_sharded_model_in_bf16_is_saved_whole_and_its_head_stays_float32(proje
     [
         ({"WORLD_SIZE": "1"}, "needs several processes"),
         ({}, "accelerate has no FSDP for cpu"),
-        *(({name: "other"}, f"FSDP needs {name.lower()}: ") for name in training.SHARDING),
+        *(({name: "other"}, f"FSDP needs {name.lower()}: ") for name in distributed.FSDP_SETTINGS),
     ],
 )
 def test_another_kind_of_sharding_is_refused(
@@ -557,8 +558,8 @@ def test_another_kind_of_sharding_is_refused(
     for variable, value in ({"WORLD_SIZE": "2"} | FSDP | environment).items():
         monkeypatch.setenv(variable, value)
     with pytest.raises(UserError, match=part):
-        training.require_known_sharding(PARAMS)
-        training.share_out(cast(Any, None), cast(Any, NOT_SHARDED), Compute(torch.device("cpu"), torch.float32))
+        distributed.require_known_sharding(PARAMS)
+        distributed.setup_fsdp(cast(Any, None), cast(Any, NOT_SHARDED), Compute(torch.device("cpu"), torch.float32))
 
 
 def test_lora_is_not_sharded(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -575,7 +576,7 @@ def test_a_state_of_another_kind_of_launch_is_not_taken_up(project: Project, mon
     for launch in ({}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}):
         for variable, value in launch.items():
             monkeypatch.setenv(variable, value)
-        keys.add(train_stage.checkpoints_of(PARAMS, {}).folder)
+        keys.add(train_stage.open_checkpoints(PARAMS, {}).folder)
     assert len(keys) == 3
 
 

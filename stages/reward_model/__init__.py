@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reward_model.manager import RewardModelManager as RewardModelManager
+    from reward_model.scoring.manager import RewardModelManager as RewardModelManager
 
 __all__ = ["RewardModelManager"]
 
@@ -11,7 +11,7 @@ __all__ = ["RewardModelManager"]
 def __getattr__(name: str) -> Any:
     """Import the Python API on first use: it needs torch, which a stage that only reads files does not."""
     if name == "RewardModelManager":
-        from reward_model.manager import RewardModelManager
+        from reward_model.scoring.manager import RewardModelManager
 
         return RewardModelManager
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from reward_model.errors import UserError
+from reward_model.common.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -94,7 +94,7 @@ class DataParams:
 
     @field_validator("test_fraction")
     @classmethod
-    def _some_prompts_are_left_to_train_on(cls, test_fraction: float, info: ValidationInfo) -> float:
+    def _leave_prompts_to_train_on(cls, test_fraction: float, info: ValidationInfo) -> float:
         if test_fraction + info.data.get("validation_fraction", 0) >= 1:
             raise ValueError("with validation_fraction it must be below 1, or nothing is left to train on")
         return test_fraction

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 sys.path.insert(0, "stages")
 
-import reward_model.environment  # noqa: F401
+import reward_model.common.environment  # noqa: F401
 
 # The environment comes before torch.
 # isort: split
@@ -27,11 +27,11 @@ from quality_beside_trl import TOKENS
 from train_throughput import BASE, TOKENIZER, effective_batch
 from transformers import TrainerCallback, trainer
 
-from reward_model.encoding import Encoder
-from reward_model.model import build_reward_model
+from reward_model.common.tables import read_parquet
+from reward_model.contract.encoder import Encoder
+from reward_model.modeling.model import build_reward_model
 from reward_model.params import TrainParams, load_params
-from reward_model.tables import read_parquet
-from reward_model.training import train
+from reward_model.training.run import train
 
 SAVE_STEPS = 2
 

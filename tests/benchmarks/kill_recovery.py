@@ -26,7 +26,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "stages"))
 
-from reward_model.files import sha256_of  # noqa: E402
+from reward_model.common.files import hash_file  # noqa: E402
 
 REPRO = [sys.executable, "-m", "dvc", "repro", "--single-item", "train"]
 ENVIRONMENT = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
@@ -45,7 +45,7 @@ def main() -> None:
         project = copy_of_project(Path(folder) / "project", options.pairs, options.save_steps)
         start = time.perf_counter()
         subprocess.run(REPRO, cwd=project, env=ENVIRONMENT, check=True, stdout=sys.stderr)
-        seconds, expected = time.perf_counter() - start, sha256_of(project / MODEL)
+        seconds, expected = time.perf_counter() - start, hash_file(project / MODEL)
         kills = failed = resumed = 0
         afresh(project)
         while kills < options.kills and failed < options.kills:
@@ -58,7 +58,7 @@ def main() -> None:
                 afresh(project)
             print(f"{kills} kills; the last run {'was killed' if ended is None else f'ended with {ended}'}", flush=True)
         final = subprocess.run(REPRO, cwd=project, env=ENVIRONMENT, check=False, stdout=sys.stderr).returncode
-        equal = final == 0 and sha256_of(project / MODEL) == expected
+        equal = final == 0 and hash_file(project / MODEL) == expected
     recovered = kills - failed if final == 0 else 0
     print(json.dumps({"kills": kills, "recovered": recovered, "equal_weights": equal, "resumed": resumed}))
 

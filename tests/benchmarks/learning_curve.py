@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, "stages")
 
-import reward_model.environment  # noqa: F401
+import reward_model.common.environment  # noqa: F401
 
 # The environment comes before torch.
 # isort: split
@@ -31,12 +31,13 @@ import yaml
 from quality_beside_trl import held_out_figures
 from train_throughput import ends_of_steps, train_ours
 
-from reward_model.baselines import TextBaseline
-from reward_model.evaluation_sets import OWN, pairs_of_set
-from reward_model.files import read_json, sha256_of_folder, write_json, write_text
-from reward_model.metrics import log_loss, wins
+from reward_model.common.accuracy import pair_accuracy
+from reward_model.common.files import hash_folder, read_json, write_json, write_text
+from reward_model.common.tables import read_parquet
+from reward_model.data.evaluation_sets import OWN, read_set_pairs
+from reward_model.evaluation.baselines import TextBaseline
+from reward_model.evaluation.metrics import log_loss
 from reward_model.params import load_params
-from reward_model.tables import read_parquet
 
 EVERYTHING = 10**9
 MODEL = "reward model"
@@ -60,7 +61,7 @@ def main() -> None:
         inputs = {
             "seed": options.seed,
             "train": asdict(load_params().train),
-            "tokens": sha256_of_folder(data / "tokens"),
+            "tokens": hash_folder(data / "tokens"),
         }
         points = points_kept(options.points, inputs)
         count = len(read_parquet(data / "tokens/train.parquet"))
@@ -118,16 +119,16 @@ def train_on(size: int, data: Path, seed: int) -> dict[str, Any]:
 def baselines_on(size: int, data: Path) -> dict[str, dict[str, float]]:
     """By set, what TF-IDF and length reach that are fitted on the same pairs, and how often the longer wins."""
     rows = read_parquet(data / "tokens/train.parquet")[:size]
-    text = TextBaseline(pairs_of_set(data / "pairs/train.jsonl", rows))
+    text = TextBaseline(read_set_pairs(data / "pairs/train.jsonl", rows))
     figures = {}
     for name, file in OWN.items():
-        pairs = pairs_of_set(data / f"pairs/{file}.jsonl", read_parquet(data / f"tokens/{file}.parquet"))
+        pairs = read_set_pairs(data / f"pairs/{file}.jsonl", read_parquet(data / f"tokens/{file}.parquet"))
         margins = text.margins(pairs)
         longer = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs], dtype=float)
         figures[name] = {
-            "tfidf": float(wins(margins).mean()),
+            "tfidf": float(pair_accuracy(margins).mean()),
             "tfidf_loss": log_loss(margins),
-            "longer_wins": float(wins(longer).mean()),
+            "longer_wins": float(pair_accuracy(longer).mean()),
         }
     return figures
 

@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, "stages")
 
-import reward_model.environment  # noqa: F401
+import reward_model.common.environment  # noqa: F401
 
 # The environment comes before torch.
 # isort: split
 import numpy as np
 from train_throughput import TOKENIZER, TRAIN
 
-from reward_model.batching import groups_of
-from reward_model.devices import choose_device, choose_dtype
-from reward_model.encoding import Encoder
-from reward_model.evaluation_sets import OWN
-from reward_model.metrics import log_loss, wins
-from reward_model.model import prepare_for_scoring, score_groups
+from reward_model.common.accuracy import pair_accuracy
+from reward_model.common.tables import read_parquet
+from reward_model.contract.encoder import Encoder
+from reward_model.data.evaluation_sets import OWN
+from reward_model.evaluation.metrics import log_loss
+from reward_model.modeling.batching import pairs_to_groups
+from reward_model.modeling.devices import choose_device, choose_dtype
 from reward_model.params import load_params
-from reward_model.tables import read_parquet
+from reward_model.scoring.inference import prepare_for_scoring, score_groups
 
 TOKENS = Path("data/tokens")
 
@@ -78,9 +79,9 @@ def held_out_figures(model: "PreTrainedModel", tokens: Path = TOKENS) -> dict[st
     figures = {}
     for name, file in OWN.items():
         rows = read_parquet(tokens / f"{file}.parquet")
-        rewards = dict(score_groups(model, groups_of(rows), pad_token_id, params.evaluate.batch_size))
+        rewards = dict(score_groups(model, pairs_to_groups(rows), pad_token_id, params.evaluate.batch_size))
         margins = np.array([rewards[number][0] - rewards[number][1] for number in range(len(rows))])
-        figures[name] = {"n": len(rows), "accuracy": float(wins(margins).mean()), "loss": log_loss(margins)}
+        figures[name] = {"n": len(rows), "accuracy": float(pair_accuracy(margins).mean()), "loss": log_loss(margins)}
     return figures
 
 

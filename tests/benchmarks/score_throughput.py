@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, "stages")
 
-import reward_model.environment  # noqa: F401
+import reward_model.common.environment  # noqa: F401
 
 # isort: split
 
@@ -26,8 +26,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TextClassificationPipeline
 
 from reward_model import RewardModelManager
-from reward_model.devices import choose_device, choose_dtype
-from reward_model.files import read_jsonl, write_jsonl
+from reward_model.common.files import read_jsonl, write_jsonl
+from reward_model.modeling.devices import choose_device, choose_dtype
 
 SETS = ("train", "validation", "test", "mt_bench_human")
 SIDES = ("chosen", "rejected")

@@ -53,18 +53,19 @@ def main() -> None:
         for number in range(options.rounds):
             for side, measured in found.items():
                 measured.append(in_own_process(side, tokens, options.seed + number))
-                print(f"round {number + 1}, {side}: {told(measured[-1])}", flush=True)
+                print(f"round {number + 1}, {side}: {describe_run(measured[-1])}", flush=True)
     print(json.dumps({"mix": options.mix, "pairs": options.pairs, **summary(found["ours"], found["trl"])}))
 
 
 def tokenized_pairs(mix: str, count: int, seed: int) -> list[dict[str, Any]]:
     """Pairs as rows of data/tokens, at random: `count` and those of the warm-up."""
-    from reward_model.encoding import Encoder
-    from reward_model.pairs import Columns, pair_from_row, take_in
-    from reward_model.readers import read_rows
+    from reward_model.contract.encoder import Encoder
+    from reward_model.data.conversations import Columns
+    from reward_model.data.pairs import pair_from_row, parse_pairs
+    from reward_model.data.readers import read_rows
 
     path = Path("data/pairs/train.jsonl") if mix == "sample" else Path(mix)
-    pairs = take_in(read_rows(path), lambda row: pair_from_row(row, Columns(), path.name)).pairs
+    pairs = parse_pairs(read_rows(path), lambda row: pair_from_row(row, Columns(), path.name)).pairs
     encoder = Encoder.load(TOKENIZER).with_max_length(MAX_LENGTH)
     warm_up = WARM_UP_STEPS * effective_batch()
     rows = []
@@ -92,7 +93,7 @@ def in_own_process(side: str, tokens: Path, seed: int) -> dict[str, float]:
 def measure(side: str, rows: list[dict[str, Any]], seed: int) -> dict[str, float]:
     """Train on the rows, of which those of the first steps are not timed."""
     if side == "ours":
-        import reward_model.environment  # noqa: F401
+        import reward_model.common.environment  # noqa: F401
 
     times = ends_of_steps()
     _, losses = TRAIN[side](rows, seed)
@@ -119,10 +120,10 @@ def train_ours(rows: list[dict[str, Any]], seed: int) -> tuple["PreTrainedModel"
     """The model that this project trains, and its losses."""
     from dataclasses import replace
 
-    from reward_model.encoding import Encoder
-    from reward_model.model import build_reward_model
+    from reward_model.contract.encoder import Encoder
+    from reward_model.modeling.model import build_reward_model
     from reward_model.params import load_params
-    from reward_model.training import train
+    from reward_model.training.run import train
 
     params = replace(load_params().train, seed=seed, num_train_epochs=1)
     encoder = Encoder.load(TOKENIZER)
@@ -138,9 +139,9 @@ def train_trl(rows: list[dict[str, Any]], seed: int) -> tuple["PreTrainedModel",
     from trl.trainer.reward_config import RewardConfig
     from trl.trainer.reward_trainer import RewardTrainer
 
-    from reward_model.devices import choose_device
-    from reward_model.pair_order import EffectiveBatchSampler
+    from reward_model.modeling.devices import choose_device
     from reward_model.params import load_params
+    from reward_model.training.sampler import EffectiveBatchSampler
 
     params = load_params().train
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
@@ -180,7 +181,7 @@ def second_half(losses: list[float]) -> float:
     return sum(later) / len(later)
 
 
-def told(measured: dict[str, float]) -> str:
+def describe_run(measured: dict[str, float]) -> str:
     """One side's figures for people."""
     return "{pairs_per_s:.2f} pairs/s, {gigabytes:.1f} GB, loss {loss:.3f}".format(
         gigabytes=measured["rss"] / 1e9, **measured

@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, "stages")
 
-import reward_model.environment  # noqa: F401
+import reward_model.common.environment  # noqa: F401
 
 # The environment comes before torch.
 # isort: split

@@ -1,0 +1,79 @@
+"""Rewards as people read them: small tables with a verdict in words."""
+
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from reward_model.evaluation.calibration import Calibration
+from reward_model.scoring.prompts import Prompt
+from reward_model.scoring.scorer import Comparison, RankedResponse
+
+if TYPE_CHECKING:
+    from reward_model.scoring.manager import RewardModelManager
+
+MIN_WIDTH = 40
+
+
+def comparison_report(result: Comparison, responses: tuple[str, str], calibration: Calibration) -> str:
+    """Two rewards, and which response is preferred."""
+    rows = [
+        f"{name} {reward:+9.3f}  {_in_a_line(response, 13)}"
+        for name, reward, response in zip("AB", (result.reward_a, result.reward_b), responses, strict=True)
+    ]
+    return "\n".join(["    reward  response", *rows, _verdict(result, calibration)])
+
+
+def ranking_report(ranking: Sequence[RankedResponse], calibration: Calibration) -> str:
+    """Responses, the best first."""
+    lines = ["rank    reward  over best  number  response"]
+    for place, item in enumerate(ranking, 1):
+        figures = f"{place:>4} {item.reward:+9.3f} {item.probability:>10.0%} {item.index + 1:>7}"
+        lines.append(f"{figures}  {_in_a_line(item.response, len(figures) + 2)}")
+    close = sum(item.within_noise for item in ranking[1:])
+    if close:
+        lines.append(f"within noise of the best: {close} of {len(ranking) - 1} others ({_noise(calibration)})")
+    return "\n".join(lines)
+
+
+def cuts_report(manager: "RewardModelManager", prompt: Prompt, responses: Sequence[str]) -> str | None:
+    """What of texts that are too long the rewards did not see; None if nothing was left out.
+
+    Raises:
+        UserError: as `RewardModelManager.encode`.
+    """
+    encoded = manager.encode(prompt, responses)
+    cuts = [f"the first {encoded.prompt_tokens_cut} tokens of the prompt"] if encoded.prompt_tokens_cut else []
+    for number, cut in enumerate(encoded.response_tokens_cut, 1):
+        if cut:
+            text = "the text" if len(encoded.ids) == 1 else f"response {number}"
+            cuts.append(f"{cut} tokens from the middle of {text}")
+    if not cuts:
+        return None
+    return f"note: longer than the {manager.max_length} tokens that the model takes; left out: {', '.join(cuts)}"
+
+
+def _verdict(result: Comparison, calibration: Calibration) -> str:
+    if result.preferred == "tie":
+        return "a tie: the rewards are equal"
+    probability = max(result.probability_a, 1 - result.probability_a)
+    margin = f"margin {abs(result.margin):.3f}"
+    said = f"{result.preferred.upper()} is preferred, with probability {probability:.0%} ({margin}"
+    if not calibration.pairs:
+        return f"{said}; the probability is not calibrated)"
+    if result.within_noise:
+        return f"{said}), but that is within noise: {_noise(calibration)}"
+    return f"{said})"
+
+
+def _noise(calibration: Calibration) -> str:
+    return (
+        f"up to a margin of {calibration.noise_margin:.2f} the model was not shown to beat a coin, on "
+        f"{calibration.pairs} validation pairs"
+    )
+
+
+def _in_a_line(text: str, indent: int) -> str:
+    """The text on one line, cut to what the terminal has left."""
+    width = max(shutil.get_terminal_size().columns - indent, MIN_WIDTH)
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"

@@ -1,0 +1,144 @@
+"""An interactive session: a prompt, its responses, a result, and again."""
+
+import importlib.util
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from reward_model.cli.display import comparison_report, cuts_report, ranking_report
+from reward_model.common.errors import UserError
+from reward_model.scoring.manager import RewardModelManager
+from reward_model.scoring.prompts import as_messages, read_prompt
+
+HELP = """\
+Give a prompt, then its responses; an empty line after the last one shows the result. One response gets a reward,
+two are compared, more are ranked.
+  several lines   end a line with \\ to go on in the next one; in a terminal Alt-Enter does it too, and pasted text
+                  keeps its lines
+  a chat          @chat.json as the prompt: a file with a list of role and content
+  earlier input   arrow up
+  /model [DIR]    say which model is used, or use another
+  /again          start over with a new prompt
+  /help, /quit    this text; leave (as do Ctrl-D and Ctrl-C)"""
+
+
+class StartOver(Exception):
+    """What was typed so far is not wanted."""
+
+
+class InteractiveSession:
+    """Ask until the user leaves. An error is told and ends nothing.
+
+    Args:
+        manager: with its model loaded.
+        model: the folder that it was loaded from.
+        ask: shows a label and returns what was typed; EOFError and KeyboardInterrupt end the session.
+    """
+
+    def __init__(self, manager: RewardModelManager, model: Path, ask: Callable[[str], str]) -> None:
+        self.manager = manager
+        self.model = model
+        self._ask = ask
+
+    def run(self) -> None:
+        """Ask for prompts and responses until /quit, Ctrl-D or Ctrl-C."""
+        _say("Which answer is better? Give a prompt, then its responses. /help explains, /quit leaves.")
+        try:
+            while True:
+                try:
+                    self._one_prompt()
+                except StartOver:
+                    continue
+                except UserError as error:
+                    _say(f"error: {error}")
+        except (EOFError, KeyboardInterrupt):
+            _say("")
+
+    def _one_prompt(self) -> None:
+        prompt = read_prompt(self._answer("prompt> "))
+        if not as_messages(prompt):
+            return
+        responses: list[str] = []
+        while response := self._answer(f"response {chr(ord('A') + len(responses) % 26)}> "):
+            responses.append(response)
+        calibration = self.manager.calibration
+        if len(responses) == 1:
+            print(f"reward {self.manager.get_reward_score(responses[0], prompt):+.4f}", flush=True)
+        elif len(responses) == 2:
+            result = self.manager.compare_responses(prompt, *responses)
+            print(comparison_report(result, (responses[0], responses[1]), calibration), flush=True)
+        elif responses:
+            print(ranking_report(self.manager.rank_responses(prompt, responses), calibration), flush=True)
+        note = cuts_report(self.manager, prompt, responses) if responses else None
+        if note:
+            _say(note)
+
+    def _answer(self, label: str) -> str:
+        """What was typed at `label`; commands are carried out, and the label shown again."""
+        while True:
+            text = self._ask(label)
+            while text.endswith("\\"):
+                text = text[:-1] + "\n" + self._ask("... ")
+            if not text.startswith("/"):
+                return text.strip("\n")
+            try:
+                self._command(*text.split(maxsplit=1))
+            except UserError as error:
+                _say(f"error: {error}")
+
+    def _command(self, name: str, argument: str = "") -> None:
+        if name == "/quit":
+            raise EOFError
+        if name == "/again":
+            raise StartOver
+        if name == "/help":
+            _say(HELP)
+        elif name == "/model":
+            if argument:
+                self.manager.load_trained_model(argument.strip())
+                self.model = Path(argument.strip())
+            _say(f"model {self.model} ({self.manager.computes_on})")
+        else:
+            _say(f"error: {name} is no command (/help tells which are; a space in front makes it text)")
+
+
+def asker() -> Callable[[str], str]:
+    """How to ask here: with editing and history in a terminal, else line by line."""
+    if sys.stdin.isatty() and sys.stderr.isatty() and importlib.util.find_spec("prompt_toolkit"):
+        return _terminal_asker()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is not UTF-8 is told when it is scored
+    return _ask_for_line
+
+
+def _terminal_asker() -> Callable[[str], str]:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+    from prompt_toolkit.output import create_output
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    # Results alone go to stdout.
+    session: PromptSession[str] = PromptSession(multiline=True, key_bindings=keys, output=create_output(sys.stderr))
+    return session.prompt
+
+
+def _ask_for_line(label: str) -> str:
+    print(label, end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\r\n")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

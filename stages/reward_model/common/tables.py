@@ -1,0 +1,27 @@
+"""Parquet tables that one stage writes and another reads."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from reward_model.common.files import missing_input, new_file
+
+
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a Parquet file that an earlier stage made, lists as lists.
+
+    Raises:
+        UserError: the file is absent.
+    """
+    try:
+        return pyarrow.parquet.read_table(path).to_pylist()
+    except FileNotFoundError:
+        raise missing_input(path) from None
+
+
+def write_parquet(target: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows that all have the same keys."""
+    with new_file(target) as path:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)

@@ -1,0 +1,23 @@
+"""Data sets of the Hugging Face hub."""
+
+import tempfile
+from pathlib import Path
+
+from reward_model.common.errors import UserError
+
+
+def download_dataset(name: str, split: str, revision: str, target: Path) -> None:
+    """Write one split of a data set of the hub to `target`, as Parquet.
+
+    Raises:
+        UserError: there is no such data set, split or revision, or the hub cannot be reached.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        with tempfile.TemporaryDirectory() as cache:
+            load_dataset(name, split=split, revision=revision, cache_dir=cache).to_parquet(target)
+    except (DatasetsError, ValueError, RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"cannot fetch hub:{name} at {revision}: {reason}") from None

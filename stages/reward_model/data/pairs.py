@@ -1,0 +1,193 @@
+"""The preference pair: its record, its checks, and what becomes of the rows that are none."""
+
+import hashlib
+import math
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from reward_model.common.errors import UserError
+from reward_model.common.messages import Message, Row, conversation_text, is_unicode
+from reward_model.contract.encoder import TokenIds
+from reward_model.data.conversations import Columns, InvalidRow, parse_sides
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two responses to one prompt, of which people (or a judge) preferred `chosen`."""
+
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    source: str
+    margin: float | None = None
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits that depend on the texts alone, not on where the pair stood."""
+        return digest(conversation_text(self.prompt), self.chosen, self.rejected)[:16]
+
+    @property
+    def prompt_id(self) -> str:
+        """The same 16 digits for all pairs whose normalised prompt is the same."""
+        return digest(normalize_prompt(self.prompt))[:16]
+
+    def to_record(self) -> Row:
+        """The pair as a JSON object; `margin` only where there is one."""
+        record = {"id": self.id, **asdict(self)}
+        if self.margin is None:
+            del record["margin"]
+        return record
+
+    @classmethod
+    def from_record(cls, record: Row) -> "Pair":
+        """The pair that `to_record` wrote."""
+        prompt = tuple(Message(role=turn["role"], content=turn["content"]) for turn in record["prompt"])
+        return cls(prompt, record["chosen"], record["rejected"], record["source"], record.get("margin"))
+
+
+@dataclass
+class ParsedPairs:
+    """What became of the rows of one source."""
+
+    rows: int = 0
+    pairs: list[Pair] = field(default_factory=list)
+    rejects: list[Row] = field(default_factory=list)
+
+    def reject(self, reason: str, row: Any) -> None:
+        """Keep a row that is no pair, with the reason."""
+        self.rejects.append({"reason": reason, "row": row})
+
+    def counts(self) -> dict[str, Any]:
+        """Rows in, pairs kept, and rows turned away by reason."""
+        reasons = Counter(reject["reason"] for reject in self.rejects)
+        return {"rows": self.rows, "kept": len(self.pairs), "turned_away": dict(sorted(reasons.items()))}
+
+
+def parse_pairs(rows: Iterable[Row], to_pair: Callable[[Row], Pair]) -> ParsedPairs:
+    """Make a pair of every row, or turn it away; then drop repeated pairs and pairs judged both ways."""
+    parsed = ParsedPairs()
+    for row in rows:
+        parsed.rows += 1
+        try:
+            parsed.pairs.append(to_pair(row))
+        except InvalidRow as reason:
+            parsed.reject(str(reason), row)
+    parsed.pairs = list(_drop_repeats(parsed))
+    return parsed
+
+
+def pair_from_row(row: Row, columns: Columns, default_source: str) -> Pair:
+    r"""Make a pair of a row with prompt, chosen and rejected, or with two conversations that share their beginning.
+
+    Raises:
+        TurnedAway: bad_margin, or as `parse_sides` and `checked_pair`.
+    """
+    prompt, chosen, rejected = parse_sides(row, columns)
+    source = row.get(columns.source) or default_source
+    return checked_pair(prompt, chosen, rejected, str(source), _margin(row.get(columns.margin)))
+
+
+def checked_pair(
+    prompt: Sequence[Message], chosen: str, rejected: str, source: str, margin: float | None = None
+) -> Pair:
+    """A pair with text in every part.
+
+    Raises:
+        TurnedAway: bad_unicode, empty, or chosen_equals_rejected.
+    """
+    if not is_unicode(conversation_text(prompt) + chosen + rejected):
+        raise InvalidRow("bad_unicode")
+    if not any(turn["content"].strip() for turn in prompt) or not chosen.strip() or not rejected.strip():
+        raise InvalidRow("empty")
+    if chosen.strip() == rejected.strip():
+        raise InvalidRow("chosen_equals_rejected")
+    return Pair(tuple(prompt), chosen, rejected, source, margin)
+
+
+def require_columns(parsed: ParsedPairs, columns: Columns, section: str = "data") -> None:
+    """Tell a file whose rows all lack a column from one with a few bad rows.
+
+    Raises:
+        UserError: not one row gave a pair for want of a column; names the columns found and the key to set.
+    """
+    reasons = {reject["reason"] for reject in parsed.rejects}
+    if parsed.pairs or not reasons & {"missing_column", "no_prompt"}:
+        return
+    found = sorted({name for reject in parsed.rejects if isinstance(reject["row"], dict) for name in reject["row"]})
+    missing = [name for name in ("chosen", "rejected", "prompt") if getattr(columns, name) not in found]
+    if not missing:
+        raise UserError("the columns are there, but no row has a value in all of them")
+    keys = " and ".join(f"{section}.{name}_column" for name in missing)
+    wanted = ", ".join(repr(getattr(columns, name)) for name in missing)
+    raise UserError(f"no column {wanted} in the data; it has {', '.join(map(repr, found))}: set {keys} to one of them")
+
+
+def normalize_prompt(prompt: Sequence[Message]) -> str:
+    """The words of the first user turn, lower case: prompts alike but for case, spacing and punctuation are one.
+
+    So are the turns of a conversation, of which one holds the response to another, and a question after different
+    system turns.
+    """
+    opening = next((turn for turn in prompt if turn["role"] == "user" and turn["content"].strip()), None)
+    text = conversation_text(prompt if opening is None else [opening])
+    words = " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+    return words or " ".join(text.split())
+
+
+def _drop_repeats(parsed: ParsedPairs) -> Iterator[Pair]:
+    """Yield pairs once; turn away repeats, and all pairs whose two responses were judged both ways."""
+    by_responses: dict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)
+    for pair in parsed.pairs:
+        by_responses[_responses_key(pair)].add(_squeeze(pair.chosen))
+    seen: set[tuple[str, frozenset[str]]] = set()
+    for pair in parsed.pairs:
+        key = _responses_key(pair)
+        if len(by_responses[key]) > 1:
+            parsed.reject("contradiction", pair.to_record())
+        elif key in seen:
+            parsed.reject("duplicate", pair.to_record())
+        else:
+            seen.add(key)
+            yield pair
+
+
+def _responses_key(pair: Pair) -> tuple[str, frozenset[str]]:
+    return _squeeze(conversation_text(pair.prompt)), frozenset((_squeeze(pair.chosen), _squeeze(pair.rejected)))
+
+
+def _squeeze(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _margin(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        margin = float(value)
+    except (TypeError, ValueError):
+        raise InvalidRow("bad_margin") from None
+    if not math.isfinite(margin) or margin < 0:
+        raise InvalidRow("bad_margin")
+    return margin
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def token_row(pair: Pair, chosen_ids: TokenIds, rejected_ids: TokenIds) -> dict[str, Any]:
+    """A row of data/tokens. `margin` is 0 where the pair has none; the character counts are for evaluation."""
+    return {
+        "id": pair.id,
+        "source": pair.source,
+        "prompt_id": pair.prompt_id,
+        "chosen_ids": chosen_ids,
+        "rejected_ids": rejected_ids,
+        "margin": pair.margin or 0.0,
+        "chosen_characters": len(pair.chosen),
+        "rejected_characters": len(pair.rejected),
+    }

@@ -1,0 +1,131 @@
+"""From a margin to a probability, fitted on validation pairs and saved with the model."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_model.common.errors import UserError
+from reward_model.common.files import read_json, write_json
+
+CALIBRATION_FILE = "calibration.json"
+
+FloatArray = NDArray[np.float64]
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = (
+    0.01,
+    100.0,
+)  # where margins tell nothing, or everything, the best temperature is without bound
+MAX_CHECKS = 200  # sizes of margin at which `noise_margin` looks
+MIN_PROMPTS = 10  # below, an interval would cover the truth far less often than it says
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What rewards, and margins between them, are worth.
+
+    Attributes:
+        temperature: the probability that the response ahead is the preferred one is sigmoid(margin / temperature).
+        noise_margin: up to this margin, the model was not shown to be better than a coin on the validation pairs.
+        reward_mean, reward_std: of all responses, for users that want rewards around zero.
+        pairs: validation pairs behind the figures; 0: nothing was fitted.
+    """
+
+    temperature: float = 1.0
+    noise_margin: float = 0.0
+    reward_mean: float = 0.0
+    reward_std: float = 1.0
+    pairs: int = 0
+
+    def probability(self, margin: float) -> float:
+        """The probability that the response with the reward higher by `margin` is the preferred one."""
+        return 0.5 + 0.5 * math.tanh(margin / self.temperature / 2)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Calibration":
+        """What `save` wrote; for a model that nothing was fitted for, temperature 1.
+
+        Raises:
+            UserError: the file holds something else.
+        """
+        path = folder / CALIBRATION_FILE
+        if not path.exists():
+            return cls()
+        try:
+            return cls(**read_json(path))
+        except TypeError:
+            raise UserError(f"{path} is damaged: run `dvc repro`") from None
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_json(path, asdict(self))
+
+
+def fit_calibration(chosen: FloatArray, rejected: FloatArray, prompt_ids: Sequence[str]) -> Calibration:
+    """Fit the calibration on validation pairs.
+
+    Args:
+        chosen: rewards of the chosen responses, shape (pairs,).
+        rejected: rewards of the rejected ones.
+        prompt_ids: the pairs' prompts; pairs of one prompt are not independent.
+    """
+    rewards = np.concatenate([chosen, rejected])
+    return Calibration(
+        temperature=fit_temperature(chosen - rejected),
+        noise_margin=noise_margin(chosen - rejected, prompt_ids),
+        reward_mean=float(rewards.mean()),
+        reward_std=float(rewards.std()),
+        pairs=len(chosen),
+    )
+
+
+def fit_temperature(margins: FloatArray) -> float:
+    """The temperature with the least log loss (Guo et al. 2017, arXiv:1706.04599), between 0.01 and 100.
+
+    The label of n pairs counts as (n + 1) / (n + 2) instead of 1 (Platt 1999), so that a few pairs that are all judged
+    rightly do not make the model certain.
+    """
+    from scipy.optimize import minimize_scalar  # slow to import, and scoring does not fit
+
+    label = (len(margins) + 1) / (len(margins) + 2)
+
+    def loss(log_temperature: float) -> float:
+        log_odds = margins / math.exp(log_temperature)
+        return float((label * np.logaddexp(0, -log_odds) + (1 - label) * np.logaddexp(0, log_odds)).mean())
+
+    best: Any = minimize_scalar(loss, bounds=(math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)), method="bounded")
+    return math.exp(float(best.x))
+
+
+def noise_margin(margins: FloatArray, prompt_ids: Sequence[str]) -> float:
+    """The largest m for which the pairs with |margin| <= m do not show the model to be better than a coin.
+
+    Shown means: they are of `MIN_PROMPTS` prompts or more, and 1/2 lies below the 95% interval (Student's t) of
+    their accuracy, whose standard error is the larger of two: clustered by prompt, and Agresti & Coull's (1998), which
+    is not zero when all are right.
+    """
+    order = np.argsort(np.abs(margins), kind="stable")
+    sizes = np.abs(margins)[order]
+    right = ((margins > 0) + 0.5 * (margins == 0))[order]
+    _, prompts = np.unique(np.array(prompt_ids), return_inverse=True)
+    prompts = prompts[order]
+    counts = np.unique(np.linspace(1, len(margins), min(MAX_CHECKS, len(margins))).astype(int))
+    unsure = [int(count) for count in counts if not _better_than_chance(right[:count], prompts[:count])]
+    return float(sizes[unsure[-1] - 1]) if unsure else 0.0
+
+
+def _better_than_chance(right: FloatArray, prompts: NDArray[np.intp]) -> bool:
+    from scipy.special import stdtrit  # the quantile of Student's t
+
+    count, clusters = len(right), len(np.unique(prompts))
+    if clusters < MIN_PROMPTS:
+        return False
+    accuracy = (right.sum() + 2) / (count + 4)
+    by_prompt = np.bincount(prompts, weights=right - right.mean())
+    clustered = math.sqrt((by_prompt**2).sum() * clusters / (clusters - 1)) / count
+    independent = math.sqrt(accuracy * (1 - accuracy) / (count + 4))
+    return bool(accuracy - float(stdtrit(clusters - 1, 0.975)) * max(clustered, independent) > 0.5)

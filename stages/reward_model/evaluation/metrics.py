@@ -1,0 +1,274 @@
+"""Figures over scored pairs: how often a model is right, how sure that is, and what simpler rules would reach.
+
+Pairs come as a table (pandas), a row each, with the columns
+
+    prompt_id                                 pairs of one prompt are not independent
+    source                                    where a pair comes from
+    chosen_reward, rejected_reward            the model's
+    chosen_characters, rejected_characters    lengths of the responses
+    chosen_lists, rejected_lists, ...         by trait of `style.TRAITS`, whether the response has it
+    tfidf, frozen_features                    margins that baselines give (`baselines`)
+
+In each figure a tie counts half.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reward_model.common.accuracy import pair_accuracy
+from reward_model.evaluation.bootstrap import Bootstrap, FloatArray, Interval, to_list
+from reward_model.evaluation.response_style import TRAITS
+
+FITTED_BASELINES = ("tfidf", "frozen_features")
+
+
+ABOUT_EQUAL = 0.1  # lengths that differ by less than this share of the longer one
+
+
+BINS = 10  # of confidence, from 1/2 to 1
+
+
+QUANTILES = (5, 25, 50, 75, 95)
+
+
+MIN_DIFFERING_PROMPTS = 6  # prompts: with five, a sign test cannot give less than p = 0.0625
+
+
+def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples: int, seed: int) -> dict[str, Any]:
+    """All figures for one set of pairs.
+
+    Args:
+        pairs: the table of the module's docstring.
+        temperature: fitted on validation pairs.
+        bootstrap_samples: resamplings of prompts behind each interval.
+        seed: of the resampling.
+
+    Returns:
+        n; prompts; accuracy and accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats; margins; rewards;
+        baselines, the accuracy of each; gain_over_best_baseline with gain_ci95 (paired) and a verdict in words;
+        loss_gain, the same of the log loss, which tells more from as many pairs, over the fitted baselines; length and
+        traits, which tell what the model leans on; calibration; by_source. With fewer than `MIN_PROMPTS` prompts
+        there is no interval (None) and no verdict but that.
+    """
+    margins = compute_margins(pairs)
+    correct = pair_accuracy(margins)
+    bootstrap = Bootstrap(pairs["prompt_id"].tolist(), bootstrap_samples, seed)
+    baselines = baseline_margins(pairs)
+    accuracies = {name: float(pair_accuracy(values).mean()) for name, values in baselines.items()}
+    best = max(accuracies, key=accuracies.__getitem__)
+    gains = correct - pair_accuracy(baselines[best])
+    gain_interval = bootstrap.bounded_interval(gains, -1, 1)
+    return {
+        "n": len(pairs),
+        "prompts": len(set(bootstrap.prompts)),
+        "accuracy": float(correct.mean()),
+        "accuracy_ci95": to_list(bootstrap.bounded_interval(correct, 0, 1)),
+        "ties": int((margins == 0).sum()),
+        "loss": float(log_loss(margins)),
+        "margin_mean": float(margins.mean()),
+        "margin_std": float(margins.std()),
+        "margin_quantiles": {f"p{q:02d}": float(np.percentile(margins, q)) for q in QUANTILES},
+        "rewards": {
+            side: {"mean": float(values.mean()), "std": float(values.std())}
+            for side in ("chosen", "rejected")
+            for values in [column(pairs, f"{side}_reward")]
+        },
+        "baselines": accuracies,
+        "best_baseline": best,
+        "gain_over_best_baseline": float(gains.mean()),
+        "gain_ci95": to_list(gain_interval),
+        "verdict": verdict(best, gain_interval, bootstrap.differing(gains)),
+        "loss_gain": loss_gain(margins, {name: baselines[name] for name in FITTED_BASELINES}, bootstrap),
+        "length_matched": group_figures(correct[about_equal_lengths(pairs)]),
+        "shorter_preferred": group_figures(correct[length_differences(pairs) < 0]),
+        "length_correlation": length_correlation(pairs),
+        "traits": {trait: trait_figures(pairs, trait) for trait in TRAITS},
+        "calibration": calibration_figures(margins, temperature),
+        "by_source": by_source(pairs, bootstrap_samples, seed),
+    }
+
+
+def compute_margins(pairs: pd.DataFrame) -> FloatArray:
+    """Reward of chosen minus reward of rejected, shape (pairs,)."""
+    return column(pairs, "chosen_reward") - column(pairs, "rejected_reward")
+
+
+def column(pairs: pd.DataFrame, column: str) -> FloatArray:
+    """A column as float64, shape (pairs,)."""
+    return np.asarray(pairs[column], dtype=float)
+
+
+def log_losses(margins: FloatArray) -> FloatArray:
+    """-log sigmoid(margin) in nats, shape (pairs,)."""
+    return np.logaddexp(0, -margins)
+
+
+def log_loss(margins: FloatArray) -> float:
+    """The mean of `log_losses`."""
+    return float(log_losses(margins).mean())
+
+
+def loss_gain(margins: FloatArray, baselines: Mapping[str, FloatArray], bootstrap: "Bootstrap") -> dict[str, Any]:
+    """How much lower the model's log loss is than that of the best baseline that gives probabilities.
+
+    Of the margins as they are, at temperature 1: a model that is too sure of itself loses by it.
+
+    Args:
+        margins: the model's.
+        baselines: log odds that chosen is the preferred one, by name.
+        bootstrap: of the pairs.
+
+    Returns:
+        baselines, the log loss of each; best, the name of the one with the lowest; gain and its ci95 (paired), in nats;
+        a verdict in words.
+    """
+    losses = {name: log_loss(values) for name, values in baselines.items()}
+    best = min(losses, key=losses.__getitem__)
+    gains = log_losses(baselines[best]) - log_losses(margins)
+    interval = bootstrap.interval(gains)
+    return {
+        "baselines": losses,
+        "best": best,
+        "gain": float(gains.mean()),
+        "ci95": to_list(interval),
+        "verdict": verdict(best, interval, bootstrap.differing(gains)),
+    }
+
+
+def length_differences(pairs: pd.DataFrame) -> FloatArray:
+    """By how many characters chosen is longer, shape (pairs,)."""
+    return column(pairs, "chosen_characters") - column(pairs, "rejected_characters")
+
+
+def baseline_margins(pairs: pd.DataFrame) -> dict[str, FloatArray]:
+    """What each rule that knows nothing of the model says of the pairs; above zero: chosen."""
+    longer = length_differences(pairs)
+    fitted = {name: column(pairs, name) for name in FITTED_BASELINES}
+    return {"longer_wins": longer, "shorter_wins": -longer, **fitted}
+
+
+def verdict(baseline: str, gain_interval: Interval | None, differing: int) -> str:
+    """What the paired interval of the gain over the best baseline says.
+
+    Args:
+        baseline: the best.
+        gain_interval: None if there are too few prompts for one.
+        differing: prompts on which model and baseline differ.
+    """
+    if gain_interval is None:
+        return "too few prompts to tell"
+    low, high = gain_interval
+    if low <= 0 <= high:
+        return f"not shown to differ from {baseline}"
+    if differing < MIN_DIFFERING_PROMPTS:
+        return "too few differences to tell"
+    return f"{'better' if low > 0 else 'worse'} than {baseline}"
+
+
+def group_figures(correct: FloatArray) -> dict[str, Any]:
+    """Size and accuracy of some of the pairs; no accuracy for none."""
+    return {"n": len(correct), "accuracy": float(correct.mean()) if len(correct) else None}
+
+
+def about_equal_lengths(pairs: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which pairs' lengths differ by less than a tenth of the longer one."""
+    longest = np.maximum(column(pairs, "chosen_characters"), column(pairs, "rejected_characters"))
+    return np.abs(length_differences(pairs)) < ABOUT_EQUAL * longest
+
+
+def length_correlation(pairs: pd.DataFrame) -> float | None:
+    """Spearman's rank correlation of reward difference and length difference within pairs.
+
+    Each pair counts in both directions, so that only within-pair differences matter and the labels do not. None where
+    one of the two never differs.
+    """
+    from scipy.stats import spearmanr
+
+    margins, longer = compute_margins(pairs), length_differences(pairs)
+    if not margins.any() or not longer.any():
+        return None
+    found: Any = spearmanr(np.concatenate([margins, -margins]), np.concatenate([longer, -longer]))
+    return float(found.statistic)
+
+
+def trait_figures(pairs: pd.DataFrame, trait: str) -> dict[str, Any]:
+    """Pairs of which one response alone has the trait: how often the labels and the model prefer that one."""
+    chosen, rejected = (column(pairs, f"{side}_{trait}") > 0 for side in ("chosen", "rejected"))
+    one_alone = chosen != rejected
+    if not one_alone.any():
+        return {"n": 0, "preferred_by_labels": None, "preferred_by_model": None, "accuracy": None}
+    margins, has_it = compute_margins(pairs)[one_alone], chosen[one_alone]
+    return {
+        "n": int(one_alone.sum()),
+        "preferred_by_labels": float(has_it.mean()),
+        "preferred_by_model": float(pair_accuracy(np.where(has_it, margins, -margins)).mean()),
+        "accuracy": float(pair_accuracy(margins).mean()),
+    }
+
+
+def calibration_figures(margins: FloatArray, temperature: float) -> dict[str, float]:
+    """How well sigmoid(margin), and sigmoid(margin / temperature), tell how often the model is right."""
+    return {
+        "temperature": temperature,
+        "ece_before": expected_calibration_error(margins),
+        "ece_after": expected_calibration_error(margins / temperature),
+        "brier_before": brier_score(margins),
+        "brier_after": brier_score(margins / temperature),
+        "loss_before": log_loss(margins),
+        "loss_after": log_loss(margins / temperature),
+    }
+
+
+def brier_score(margins: FloatArray) -> float:
+    """The mean squared distance of sigmoid(margin) from 1 (Brier 1950)."""
+    return float(np.square(1 - _sigmoid(margins)).mean())
+
+
+def expected_calibration_error(margins: FloatArray) -> float:
+    """Mean distance of accuracy from confidence over ten bins of confidence, by their size (Naeini et al. 2015)."""
+    bins = reliability(margins)
+    distances = np.abs(column(bins, "accuracy") - column(bins, "confidence"))
+    return float(np.average(distances, weights=column(bins, "pairs")))
+
+
+def reliability(margins: FloatArray) -> pd.DataFrame:
+    """Bins of confidence, sigmoid(|margin|), from 1/2 to 1: mean confidence and accuracy, and pairs, of each.
+
+    The index is the bin's number; bins without pairs are left out.
+    """
+    confidence = _sigmoid(np.abs(margins))
+    number = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    table = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": pair_accuracy(margins)})
+    return table.groupby("bin").agg(
+        confidence=("confidence", "mean"), accuracy=("accuracy", "mean"), pairs=("accuracy", "size")
+    )
+
+
+def by_source(pairs: pd.DataFrame, bootstrap_samples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Accuracy of each source with its interval; nothing where all pairs have one source."""
+    groups = {str(name): own for name, own in pairs.groupby("source")}
+    if len(groups) < 2:
+        return {}
+    figures = {}
+    for name, own in groups.items():
+        correct = pair_accuracy(compute_margins(own))
+        bootstrap = Bootstrap(own["prompt_id"].tolist(), bootstrap_samples, seed)
+        interval = bootstrap.bounded_interval(correct, 0, 1)
+        figures[name] = {**group_figures(correct), "accuracy_ci95": to_list(interval)}
+    return figures
+
+
+def _sigmoid(values: FloatArray) -> FloatArray:
+    return 0.5 + 0.5 * np.tanh(values / 2)
+
+
+def percent(share: float | None, *, signed: bool = False) -> str:
+    """A share for people."""
+    if share is None or math.isnan(share):
+        return "–"
+    return f"{100 * share:{'+' if signed else ''}.1f}%"

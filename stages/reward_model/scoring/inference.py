@@ -1,0 +1,118 @@
+"""Rewards and features of many sequences, each computed once."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from reward_model.contract.encoder import Group
+from reward_model.modeling.batching import masked_batch, packed_length, padded_batch
+from reward_model.modeling.forward import get_layout, last_states, reward_head, rewards, share_prefixes, to_device
+
+MAX_MASKED_TOKENS = 4096  # tokens; a mask grows with their square
+
+
+Place = tuple[int, int]
+
+
+MAX_RESPONSES_PER_GROUP = 8
+
+
+def prepare_for_scoring(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
+    """Move the model to `device` and its weights to `dtype` (the head's stay float32); shared prefixes where it can."""
+    torch.nn.Module.to(model, device=device)
+    # Weights only: the buffers hold the rotary frequencies, and positions would be wrong in half precision.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    reward_head(model).float()
+    model.eval()
+    share_prefixes(model, device)
+
+
+def score_groups(
+    model: PreTrainedModel, groups: Sequence[Group], pad_token_id: int, batch_size: int
+) -> Iterator[tuple[int, list[float]]]:
+    """Yield each group's number and its sequences' rewards, longest first: if memory runs short, it does so at once.
+
+    Args:
+        model: the reward model, after `prepare_for_scoring`.
+        groups: sequences that share a prompt; a pair, a single sequence, or n responses.
+        pad_token_id: the contract's.
+        batch_size: groups computed at a time.
+    """
+    return _by_group(partial(rewards, model), model, groups, pad_token_id, batch_size)
+
+
+def compute_features(
+    model: PreTrainedModel, groups: Sequence[Group], pad_token_id: int, batch_size: int
+) -> Iterator[tuple[int, list[list[float]]]]:
+    """As `score_groups`, with what the reward head would see of each sequence: the last hidden state, (size,)."""
+    return _by_group(lambda **batch: last_states(model, **batch).float(), model, groups, pad_token_id, batch_size)
+
+
+@torch.inference_mode()
+def _by_group(
+    compute: Callable[..., torch.Tensor],
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    pad_token_id: int,
+    batch_size: int,
+) -> Iterator[tuple[int, list[Any]]]:
+    order = sorted(range(len(groups)), key=lambda number: -packed_length(groups[number]))
+    for start in range(0, len(order), batch_size):
+        numbers = order[start : start + batch_size]
+        layout = get_layout(model)
+        if layout is masked_batch and packed_length(groups[numbers[0]]) > MAX_MASKED_TOKENS:
+            layout = padded_batch
+        batch = layout([groups[number] for number in numbers], pad_token_id)
+        of_sequences = iter(compute(**to_device(batch, model.device)).tolist())
+        for number in numbers:
+            yield number, [next(of_sequences) for _ in groups[number]]
+
+
+def compute_both_sides(
+    rows: Sequence[Mapping[str, Any]], compute: Callable[[Sequence[Group]], Iterable[tuple[int, Any]]], name: str
+) -> tuple[list[Any], list[Any]]:
+    """What `compute` finds for the chosen and for the rejected sequence of each row of data/tokens.
+
+    Args:
+        rows: a set's.
+        compute: gives each group's number, and what it found for each of its sequences, in any order of the groups.
+        name: of the progress bar.
+    """
+    groups, places = distinct_groups(rows)
+    found = dict(tqdm(compute(groups), total=len(groups), unit="prompt", desc=name))
+    chosen, rejected = ([found[group][place] for group, place in of_side] for of_side in zip(*places, strict=True))
+    return chosen, rejected
+
+
+def distinct_groups(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Group], list[tuple[Place, Place]]]:
+    """The sequences of rows of data/tokens, each once, those of a prompt together: prompts are computed once.
+
+    Returns:
+        Groups of up to `MAX_RESPONSES_PER_GROUP` sequences; and for each row the places of its chosen and its rejected
+        sequence,
+        a place being the numbers of the group and of the sequence in it.
+    """
+    groups: list[list[Sequence[int]]] = []
+    open_group: dict[str, int] = {}
+    places: dict[tuple[str, tuple[int, ...]], Place] = {}
+
+    def locate(prompt_id: str, ids: Sequence[int]) -> Place:
+        key = prompt_id, tuple(ids)
+        if key not in places:
+            number = open_group.get(prompt_id)
+            if number is None or len(groups[number]) == MAX_RESPONSES_PER_GROUP:
+                number = open_group[prompt_id] = len(groups)
+                groups.append([])
+            places[key] = number, len(groups[number])
+            groups[number].append(ids)
+        return places[key]
+
+    of_rows = [
+        (locate(row["prompt_id"], row["chosen_ids"]), locate(row["prompt_id"], row["rejected_ids"])) for row in rows
+    ]
+    return cast(list[Group], groups), of_rows

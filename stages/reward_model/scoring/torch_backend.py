@@ -1,0 +1,44 @@
+"""Rewards computed by torch: on any device, with shared prefixes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from reward_model.contract.encoder import Encoder, Group
+from reward_model.modeling.device_check import choose_compute
+from reward_model.modeling.forward import PROBE
+from reward_model.modeling.model import load_reward_model
+from reward_model.scoring.inference import prepare_for_scoring, score_groups
+
+
+class TorchBackend:
+    """A trained model, ready to score.
+
+    Args:
+        model: on its device, after `prepare_for_scoring`.
+        pad_token_id: the contract's.
+    """
+
+    def __init__(self, model: PreTrainedModel, pad_token_id: int) -> None:
+        self.model = model
+        self.pad_token_id = pad_token_id
+        self.name = f"torch, {model.device.type}, {str(model.dtype).removeprefix('torch.')}"
+
+    @classmethod
+    def load(cls, folder: Path, device: str, precision: str) -> tuple["TorchBackend", Encoder]:
+        """Load a trained or exported model.
+
+        Raises:
+            UserError: there is no trained model in `folder`, its files are not those that were saved, or the device is
+                not on this machine.
+        """
+        model, encoder = load_reward_model(folder)
+        pad_token_id = encoder.contract.pad_token_id
+        compute = choose_compute(model, PROBE, pad_token_id, device, precision)
+        prepare_for_scoring(model, compute.device, compute.dtype)
+        return cls(model, pad_token_id), encoder
+
+    def score(self, groups: Sequence[Group], batch_size: int) -> Iterator[tuple[int, list[float]]]:
+        """As `model.score_groups`."""
+        return score_groups(self.model, groups, self.pad_token_id, batch_size)

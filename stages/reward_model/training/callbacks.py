@@ -1,0 +1,64 @@
+"""What goes on beside the steps: progress, resuming, stopping."""
+
+import sys
+from typing import Any, cast
+
+import torch
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from reward_model.training.interrupt import StopRequest
+from reward_model.training.trainer import PairTrainer
+
+
+class ProgressBar(TrainerCallback):
+    """Pairs done, with loss and accuracy over the last `WINDOW` pairs."""
+
+    def __init__(self, trainer: PairTrainer, pairs: int) -> None:
+        self.trainer = trainer
+        done = trainer.totals.pairs
+        hidden = not trainer.is_world_process_zero()
+        self.bar = tqdm(total=pairs, initial=done, unit="pair", desc="train", disable=hidden)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Advance to the pairs counted so far."""
+        recent = self.trainer.recent
+        loss, accuracy = (sum(values) / len(recent) for values in zip(*recent, strict=True))
+        self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.2f}", refresh=False)
+        self.bar.update(self.trainer.totals.pairs - self.bar.n)
+
+
+class ResumeAndStopCallback(TrainerCallback):
+    """Keeps a training that is taken up again in order; ends it after a whole step, saved, if somebody wishes it."""
+
+    def __init__(self, trainer: PairTrainer, wish: StopRequest) -> None:
+        self.trainer = trainer
+        self.wish = wish
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Save as often as params.yaml says now, not as it said when the state was saved."""
+        state.save_steps = int(args.save_steps)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the sampler the epoch: what skips batches and what shares them out hides it from the trainer."""
+        self.trainer.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Save and stop; and save nothing where training is over anyway."""
+        accelerator = self.trainer.accelerator
+        if accelerator.num_processes > 1:  # all stop in the same step, or none
+            asked = torch.tensor(int(self.wish.asked), device=accelerator.device)
+            self.wish.asked = bool(cast(torch.Tensor, accelerator.reduce(asked, "sum")).item())
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+        elif self.wish.asked:
+            control.should_save = control.should_training_stop = True
+
+
+def say(message: str) -> None:
+    """Tell of something on stderr, above the progress bar."""
+    tqdm.write(message, file=sys.stderr)

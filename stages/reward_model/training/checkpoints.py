@@ -1,0 +1,90 @@
+"""States of a training that is not finished: kept whole, found again, and gone once it is.
+
+A training has a key of all that it depends on; only its own states are taken up again.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from reward_model.common.errors import UserError
+from reward_model.common.files import check_checksums, hash_file, write_checksums, writing
+
+FOLDER = Path("models/.checkpoints")
+
+
+KEPT = 2  # the last, and the one before in case the last is damaged
+
+
+class Checkpoints:
+    """The states of one training.
+
+    Args:
+        folder: for the states of this training alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.staging = folder / ".new"  # the trainer writes its states here
+
+    def clear_unfinished(self) -> None:
+        """Make an empty folder for new states, without what a killed run was just writing.
+
+        Raises:
+            UserError: the place cannot be written to.
+        """
+        shutil.rmtree(self.staging, ignore_errors=True)
+        with writing(self.folder):
+            self.staging.mkdir(parents=True, exist_ok=True)
+
+    def keep(self, step: int) -> None:
+        """Take up the state that was written to `staging`, and drop all but the last few."""
+        written = self.staging / f"checkpoint-{step}"
+        write_checksums(written)
+        target = self._path(step)
+        shutil.rmtree(target, ignore_errors=True)
+        written.replace(target)
+        for old in self._steps()[:-KEPT]:
+            shutil.rmtree(self._path(old), ignore_errors=True)
+
+    def latest(self) -> Path | None:
+        """The last whole state; a damaged one is skipped with a line for the one before."""
+        for step in reversed(self._steps()):
+            path = self._path(step)
+            try:
+                check_checksums(path)
+            except UserError:
+                print(f"the state of step {step} is damaged: trying the one before", file=sys.stderr)
+                continue
+            return path
+        return None
+
+    def remove(self) -> None:
+        """Remove all states."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # it holds others' states, or is a link or a disk of its own
+            self.folder.parent.rmdir()
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step}"
+
+    def _steps(self) -> list[int]:
+        return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
+
+
+def training_key(params: Mapping[str, Any], inputs: Mapping[str, str], versions: Mapping[str, str]) -> str:
+    """The same 16 digits for trainings that give the same weights.
+
+    Args:
+        params: of the training.
+        inputs: hashes of what it reads.
+        versions: of the packages that compute it.
+    """
+    code = {path.name: hash_file(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
+    everything = json.dumps([dict(params), dict(inputs), dict(versions), code], sort_keys=True)
+    return hashlib.sha256(everything.encode()).hexdigest()[:16]

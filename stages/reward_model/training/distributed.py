@@ -1,0 +1,74 @@
+"""Several processes: FSDP, and which of them writes."""
+
+import os
+from typing import Any, cast
+
+import torch
+from accelerate import PartialState
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from transformers import PreTrainedModel
+
+from reward_model.common.errors import UserError
+from reward_model.modeling.device_check import Compute
+from reward_model.modeling.devices import world_size
+from reward_model.modeling.forward import reward_head
+from reward_model.params import TrainParams
+from reward_model.training.trainer import PairTrainer
+
+# What accelerate's launcher must have been told of FSDP: its default, and what is wanted. Weights are read whole by
+# every process, which checks the model before it is shared out.
+FSDP_SETTINGS = {
+    "FSDP_VERSION": ("1", "2"),
+    "FSDP_AUTO_WRAP_POLICY": ("NO_WRAP", "TRANSFORMER_BASED_WRAP"),
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": ("false", "false"),
+    "FSDP_STATE_DICT_TYPE": ("SHARDED_STATE_DICT", "SHARDED_STATE_DICT"),
+    "FSDP_OFFLOAD_PARAMS": ("false", "false"),
+    "FSDP_ACTIVATION_CHECKPOINTING": ("false", "false"),
+}
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process of a launch that writes the outputs."""
+    return PartialState().is_main_process
+
+
+def require_known_sharding(params: TrainParams) -> None:
+    """Refuse what has not been tested with FSDP.
+
+    Raises:
+        UserError: LoRA, a single process, or another configuration of accelerate than the README's.
+    """
+    if params.lora.enabled:
+        raise UserError("train.lora does not go with FSDP: set train.lora.enabled: false, or launch without FSDP")
+    if world_size() == 1:
+        raise UserError("FSDP needs several processes: launch without it, or with num_processes: 2 or more")
+    for variable, (default, wanted) in FSDP_SETTINGS.items():
+        if os.environ.get(variable, default).upper() != wanted.upper():
+            raise UserError(
+                f"FSDP needs {variable.lower()}: {wanted} in accelerate's configuration (README.md has one)"
+            )
+
+
+def setup_fsdp(model: PreTrainedModel, trainer: PairTrainer, compute: Compute) -> None:
+    """Prepare the model for FSDP, by which accelerate shares it out when training starts.
+
+    Raises:
+        UserError: accelerate will not do it, as on CPUs.
+    """
+    if not trainer.accelerator.is_fsdp2:
+        raise UserError(f"accelerate has no FSDP for {compute.device.type}: launch without it")
+    if compute.dtype == torch.bfloat16:
+        # accelerate's own policy would also round the rewards, and the gradients' sums, to bfloat16.
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        cast(Any, trainer.accelerator.state.fsdp_plugin).mixed_precision_policy = policy
+    # In a unit of its own, which keeps it in float32.
+    fully_shard(reward_head(model))
+
+
+def full_state_dict(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The weights of a model that is shared out over the processes: on the main process, for others nothing."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = cast(dict[str, torch.Tensor], get_model_state_dict(model, options=options))
+    # What was gathered on CPUs has no storage of its own until it is copied.
+    return {name: weights.pop(name).clone() for name in list(weights)}

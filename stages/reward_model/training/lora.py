@@ -1,0 +1,40 @@
+"""Low-rank adapters (LoRA, arXiv:2106.09685) by peft: most weights stay as they are, so training takes less memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from peft import LoraConfig, TaskType
+from peft.tuners.lora import LoraModel
+from transformers import PreTrainedModel
+
+from reward_model.common.errors import UserError
+from reward_model.modeling.forward import reward_head
+from reward_model.params import LoraParams
+
+
+@contextmanager
+def lora_adapters(model: PreTrainedModel, params: LoraParams) -> Iterator[None]:
+    """Train adapters and the reward head alone while the context lasts; if it ends well, merge them into the weights.
+
+    Without `params.enabled` it changes nothing.
+
+    Raises:
+        UserError: the model has none of `params.target_modules`.
+    """
+    if not params.enabled:
+        yield
+        return
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,  # so that all-linear leaves out the reward head, which is trained whole
+        r=params.r,
+        lora_alpha=params.lora_alpha,
+        target_modules=params.target_modules,
+    )
+    try:
+        adapted = LoraModel(model, config, "reward")
+    except ValueError as error:
+        raise UserError(f"train.lora.target_modules does not fit the base: {str(error).splitlines()[0]}") from None
+    reward_head(model).requires_grad_(True)
+    yield
+    adapted.merge_and_unload()
+    model.requires_grad_(True)

@@ -1,0 +1,59 @@
+"""The loss of a pair, and sums over pairs."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass
+class PairTotals:
+    """Sums over pairs, so that means are per pair whatever the batches were."""
+
+    pairs: int = 0
+    loss: float = 0.0
+    correct: float = 0.0
+    ties: int = 0
+    margin: float = 0.0
+
+    def add(self, losses: torch.Tensor, margins: torch.Tensor) -> None:
+        """Count pairs with these losses and margins (chosen - rejected), each of shape (pairs,)."""
+        self.pairs += len(margins)
+        self.loss += float(losses.sum())
+        self.ties += int((margins == 0).sum())
+        self.correct += float(pair_accuracy(margins).sum())
+        self.margin += float(margins.sum())
+
+    def means(self) -> dict[str, float]:
+        """Loss, accuracy (a tie counts half) and margin per pair."""
+        return {
+            "loss": self.loss / self.pairs,
+            "accuracy": self.correct / self.pairs,
+            "margin": self.margin / self.pairs,
+        }
+
+
+def pair_accuracy(margins: torch.Tensor) -> torch.Tensor:
+    """1 for each pair whose chosen response is ahead, 0 for one whose rejected is, one half for a tie."""
+    return (margins > 0).float() + 0.5 * (margins == 0).float()
+
+
+def pair_losses(
+    chosen: torch.Tensor,
+    rejected: torch.Tensor,
+    margin: torch.Tensor,
+    label_smoothing: float = 0.0,
+    center_rewards_coefficient: float | None = None,
+) -> torch.Tensor:
+    """Bradley-Terry loss of each pair, shape (pairs,): -log sigmoid(chosen - rejected - margin).
+
+    The margin is that of Llama 2 (arXiv:2307.09288, eq. 2); label smoothing is conservative DPO's (Mitchell 2023:
+    the label is swapped with this probability); centring is arXiv:2312.09244, eq. 2, as in TRL.
+    """
+    difference = chosen - rejected - margin
+    losses = -F.logsigmoid(difference) * (1 - label_smoothing)
+    if label_smoothing:
+        losses = losses - F.logsigmoid(-difference) * label_smoothing
+    if center_rewards_coefficient is not None:
+        losses = losses + center_rewards_coefficient * (chosen + rejected) ** 2
+    return losses

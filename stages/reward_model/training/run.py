@@ -1,0 +1,226 @@
+"""A training from base to reward model: set up, run, and taken up again if it was cut off or its device failed."""
+
+import sys
+import tempfile
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
+from transformers.trainer_callback import PrinterCallback
+
+from reward_model.common.errors import UserError
+from reward_model.contract.base_tokenizer import load_transformers_tokenizer
+from reward_model.contract.encoder import Encoder
+from reward_model.modeling.batching import Layout, packed_length, pairs_to_groups
+from reward_model.modeling.device_check import Compute, choose_compute
+from reward_model.modeling.devices import choose_dtype, fsdp_enabled, world_size
+from reward_model.modeling.forward import get_layout, rewards, share_prefixes
+from reward_model.params import TrainParams
+from reward_model.training.callbacks import ProgressBar, ResumeAndStopCallback, say
+from reward_model.training.checkpoints import Checkpoints
+from reward_model.training.compact_embeddings import train_used_embeddings_only
+from reward_model.training.config import effective_batch_sampler, effective_batch_size, reward_config
+from reward_model.training.distributed import full_state_dict, require_known_sharding, setup_fsdp
+from reward_model.training.interrupt import StopRequest, catch_stop_signals
+from reward_model.training.lean_layers import lean_layers
+from reward_model.training.lora import lora_adapters
+from reward_model.training.oom import DeviceFailed, release_memory
+from reward_model.training.sampler import PairCollator
+from reward_model.training.trainer import PairTrainer
+
+COLUMNS = ("chosen_ids", "rejected_ids", "margin")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run says of itself.
+
+    Attributes:
+        summary: for metrics/train.json.
+        curve: the points of the training curves.
+        weights: all of them, on the main process, if the model holds only a share of each (FSDP); else None.
+    """
+
+    summary: dict[str, Any]
+    curve: list[dict[str, float]] = field(default_factory=list)
+    weights: dict[str, torch.Tensor] | None = None
+
+
+@dataclass
+class Training:
+    """What stays the same when a training moves to another device."""
+
+    model: PreTrainedModel
+    encoder: Encoder
+    pairs: list[dict[str, Any]]
+    params: TrainParams
+    checkpoints: Checkpoints
+    compact_ids: torch.Tensor  # the model's id of every token
+    wish: StopRequest
+
+    def on(self, compute: Compute) -> PairTrainer:
+        """Train on one device to the end.
+
+        Raises:
+            DeviceFailed: the device could not go on. What was done up to the last whole step is saved, if the device
+                still gives it away.
+            KeyboardInterrupt: somebody wished it; what was done is saved.
+        """
+        layout = share_prefixes(self.model, compute.device)
+        self.checkpoints.clear_unfinished()
+        trainer = self._trainer(compute, layout)
+        if fsdp_enabled():
+            setup_fsdp(self.model, trainer, compute)
+        latest = self.checkpoints.latest()
+        if latest is not None:
+            trainer.restore_counts(latest)
+            say(f"goes on from {latest}")
+        progress = ProgressBar(trainer, round(len(self.pairs) * self.params.num_train_epochs))
+        trainer.add_callback(progress)
+        trainer.add_callback(ResumeAndStopCallback(trainer, self.wish))
+        with closing(progress.bar), lean_layers(self.model):
+            try:
+                trainer.train(resume_from_checkpoint=None if latest is None else str(latest))
+            except DeviceFailed as failure:
+                _rescue(trainer)
+                self._require_state(trainer, failure)
+                raise
+            except RuntimeError as error:  # outside of the steps' forward and backward passes; weights may be half new
+                if compute.device.type == "cpu" or world_size() > 1:
+                    raise
+                failure = DeviceFailed(str(error).splitlines()[0])
+                self._require_state(trainer, failure)
+                raise failure from None
+        if self.wish.asked and trainer.state.global_step < trainer.state.max_steps:
+            say(f"interrupted: step {trainer.state.global_step} is saved, and the same command goes on from there")
+            raise KeyboardInterrupt
+        return trainer
+
+    def _require_state(self, trainer: PairTrainer, failure: DeviceFailed) -> None:
+        if trainer.state.global_step and self.checkpoints.latest() is None:
+            raise UserError(f"the device failed, and nothing could be saved ({failure}): set train.device: cpu")
+
+    def _trainer(self, compute: Compute, layout: Layout) -> PairTrainer:
+        config = reward_config(self.params, compute, self.checkpoints.staging, len(self.pairs))
+        lengths = [packed_length(group) for group in pairs_to_groups(self.pairs)]
+        filling = min(self.pairs, key=lambda pair: packed_length(pairs_to_groups([pair])[0]))  # the shortest will do
+        rows = [
+            {"number": number, **{key: pair[key] for key in COLUMNS}}
+            for number, pair in enumerate([*self.pairs, filling])
+        ]
+        trainer = PairTrainer(
+            model=self.model,
+            args=config,
+            processing_class=load_transformers_tokenizer(self.encoder.folder),
+            data_collator=PairCollator(self.encoder.contract.pad_token_id, layout, self.compact_ids),
+            train_dataset=Dataset.from_list(rows),
+            params=self.params,
+            pair_ids=[str(pair.get("id", number)) for number, pair in enumerate(self.pairs)],
+            sampler=effective_batch_sampler(lengths, config, layout),
+            checkpoints=self.checkpoints,
+            on_cpu=compute.device.type == "cpu",
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+
+def train(
+    model: PreTrainedModel,
+    encoder: Encoder,
+    pairs: list[dict[str, Any]],
+    params: TrainParams,
+    checkpoints: Checkpoints | None = None,
+) -> TrainingResult:
+    """Train `model` in place on rows of data/tokens.
+
+    Args:
+        model: a reward model in float32, on the CPU.
+        encoder: its encoder.
+        pairs: the rows; `id` is told if a pair makes trouble.
+        params: the section of params.yaml.
+        checkpoints: of this training; what they hold is taken up again. None: for this call only.
+
+    Raises:
+        UserError: `params.device` is not on this machine, as `require_known_sharding`, the model lacks
+            `params.lora.target_modules`, the loss is not finite, memory is too small for one pair, or `checkpoints`
+            cannot be written.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
+    """
+    if fsdp_enabled():
+        require_known_sharding(params)
+    groups = pairs_to_groups(pairs)
+    pad_token_id = encoder.contract.pad_token_id
+    compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
+    # An instance attribute, so that what wraps the model (autocast, DDP) calls it as it would the class's own.
+    model.forward = partial(rewards, model)
+    with ExitStack() as stack:
+        if checkpoints is None:
+            checkpoints = Checkpoints(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "states")
+        stack.enter_context(lora_adapters(model, params.lora))
+        compact_ids = stack.enter_context(train_used_embeddings_only(groups, model, pad_token_id, params.weight_decay))
+        wish = stack.enter_context(catch_stop_signals())
+        training = Training(model, encoder, pairs, params, checkpoints, compact_ids, wish)
+        try:
+            trainer = training.on(compute)
+        except DeviceFailed as failure:
+            compute = _moved_to_cpu(training, compute, str(failure))
+            trainer = training.on(compute)
+    del model.forward
+    return TrainingResult(
+        summarize(trainer, compute, get_layout(model)),
+        build_curve(trainer.state.log_history),
+        full_state_dict(model) if fsdp_enabled() else None,
+    )
+
+
+def summarize(trainer: PairTrainer, compute: Compute, layout: Layout) -> dict[str, Any]:
+    """What metrics/train.json says of a training."""
+    return {
+        "pairs": trainer.totals.pairs,
+        "steps": trainer.state.global_step,
+        "effective_batch": effective_batch_size(trainer.args),
+        "device": compute.device.type,
+        "precision": "bf16" if compute.dtype == torch.bfloat16 else "fp32",
+        "device_problems": list(compute.problems),
+        "step_downs": trainer.step_downs,
+        "layout": layout.__name__.removesuffix("_batch"),
+        "ties": trainer.totals.ties,
+        **trainer.totals.means(),
+    }
+
+
+def build_curve(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The points of the training curves: per-pair means between two logs."""
+    keys = ("step", "pairs", "loss", "accuracy", "margin", "grad_norm", "learning_rate")
+    return [{key: entry[key] for key in keys if key in entry} for entry in log_history if "learning_rate" in entry]
+
+
+def _rescue(trainer: PairTrainer) -> None:
+    """Save what a failing device still gives away: the state after the last whole step."""
+    try:
+        trainer._save_checkpoint(trainer.model, None)  # pyright: ignore[reportArgumentType]
+    except (RuntimeError, OSError) as error:
+        print(f"the device gives its state away no more ({str(error).splitlines()[0]})", file=sys.stderr)
+
+
+def _moved_to_cpu(training: Training, compute: Compute, fault: str) -> Compute:
+    """Have the CPU take over.
+
+    Raises:
+        UserError: the device does not even give the model away.
+    """
+    finding = f"{compute.device.type} failed in training: {fault}"
+    say(f"{finding}; the CPU takes over")
+    try:
+        release_memory()
+        training.model.to("cpu")  # pyright: ignore[reportArgumentType]
+    except RuntimeError:
+        raise UserError(f"{finding}, and it does not answer any more: set train.device: cpu and run again") from None
+    cpu = torch.device("cpu")
+    dtype = choose_dtype(training.params.precision, cpu)
+    return replace(compute, device=cpu, dtype=dtype, problems=(*compute.problems, finding))
