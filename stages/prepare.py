@@ -2,13 +2,16 @@
 
     python stages/prepare.py
 
-data/pairs holds train, validation, test and mt_bench_human, and rejects: every row that is no pair, with the reason.
+data/pairs holds train, validation and heldout, and rejects: every row that gave no pair, with the reason.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import new_folder, write_json, write_jsonl
 from reward_model.common.messages import Message, Row
@@ -17,7 +20,6 @@ from reward_model.data.pairs import (
     Pair,
     ParsedPairs,
     checked_pair,
-    normalize_prompt,
     pair_from_row,
     parse_pairs,
     require_columns,
@@ -32,12 +34,12 @@ RAW = Path("data/raw")
 def main() -> None:
     data = load_params().data
     parsed = parse_source(data)
-    external = parse_pairs(read_rows(RAW / "mt_bench_human.jsonl"), pair_from_mt_bench)
-    splits, counts = make_splits(parsed, external, data)
+    mt_bench = [pair_from_row(row, Columns(), "") for row in read_rows(RAW / "mt_bench_human.jsonl")]
+    splits, counts = make_splits(parsed, {pair.prompt_id for pair in mt_bench}, data)
     with new_folder(Path("data/pairs")) as folder:
         for name, pairs in splits.items():
             write_jsonl(folder / f"{name}.jsonl", (pair.to_record() for pair in pairs))
-        write_jsonl(folder / "rejects.jsonl", parsed.rejects + external.rejects)
+        write_jsonl(folder / "rejects.jsonl", parsed.rejects)
     write_json(Path("metrics/data.json"), counts)
     print(summary(counts))
 
@@ -65,7 +67,7 @@ def pair_from_alpaca_eval(row: Row) -> Pair:
     """A pair on which both AI annotators agree.
 
     Raises:
-        TurnedAway: contradiction (one annotator judged it both ways), tie, annotators_disagree; as `checked_pair`.
+        InvalidRow: contradiction (one annotator judged it both ways), tie, annotators_disagree; as `checked_pair`.
     """
     claude, gpt4 = row["claude"], row["gpt4"]
     if {1, 2} <= set(claude) or {1, 2} <= set(gpt4):
@@ -78,24 +80,15 @@ def pair_from_alpaca_eval(row: Row) -> Pair:
     return checked_pair([Message(role="user", content=row["prompt"])], chosen, rejected, "alpaca_eval")
 
 
-def pair_from_mt_bench(row: Row) -> Pair:
-    """A pair judged by human experts (first turn).
-
-    Raises:
-        TurnedAway: tie; as `checked_pair`.
-    """
-    if row["human_label"] not in ("A", "B"):
-        raise InvalidRow("tie")
-    chosen, rejected = row["answer_a"], row["answer_b"]
-    if row["human_label"] == "B":
-        chosen, rejected = rejected, chosen
-    return checked_pair([Message(role="user", content=row["input"])], chosen, rejected, f"mt_bench/{row['category']}")
-
-
 def make_splits(
-    parsed: ParsedPairs, external: ParsedPairs, data: DataParams
+    parsed: ParsedPairs, external_prompts: set[str], data: DataParams
 ) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
-    """Split by prompt, keep the external prompts out of training and validation, and limit the pairs of each split.
+    """Split by prompt, and limit the pairs of each split.
+
+    Args:
+        parsed: the pairs.
+        external_prompts: ids of prompts that stay out of training and validation.
+        data: the section of params.yaml.
 
     Returns:
         The pairs by split, and the counts for metrics/data.json.
@@ -106,25 +99,22 @@ def make_splits(
     splits = split_pairs(
         parsed.pairs,
         validation_fraction=data.validation_fraction,
-        test_fraction=data.test_fraction,
+        heldout_fraction=data.heldout_fraction,
         seed=data.seed,
     )
-    external_prompts = {normalize_prompt(pair.prompt) for pair in external.pairs}
     before = sum(map(len, splits.values()))
     for name in ("train", "validation"):
-        splits[name] = [pair for pair in splits[name] if normalize_prompt(pair.prompt) not in external_prompts]
+        splits[name] = [pair for pair in splits[name] if pair.prompt_id not in external_prompts]
     leaked = before - sum(map(len, splits.values()))
     available = {name: len(pairs) for name, pairs in splits.items()}
-    most = {"train": data.max_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
+    most = {"train": data.max_samples, "validation": data.max_eval_samples, "heldout": data.max_eval_samples}
     splits = {name: choose_pairs(pairs, most[name], data.seed) for name, pairs in splits.items()}
-    splits["mt_bench_human"] = external.pairs
     check_not_empty(splits, parsed)
     counts = {
         "source": data.source,
         **parsed.counts(),
         "prompts_of_mt_bench_removed": leaked,
         "available": available,
-        "mt_bench_human": external.counts(),
         "splits": {name: describe(pairs) for name, pairs in splits.items()},
     }
     return splits, counts
@@ -134,31 +124,29 @@ def check_not_empty(splits: dict[str, list[Pair]], parsed: ParsedPairs) -> None:
     """Raise a `UserError` that says which split is empty and why."""
     empty = [name for name, pairs in splits.items() if not pairs]
     if empty:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in parsed.counts()["turned_away"].items()) or "none"
-        advice = "give more prompts, or change data.test_fraction and data.validation_fraction"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in parsed.counts()["skipped"].items()) or "none"
+        advice = "give more prompts, or change data.heldout_fraction and data.validation_fraction"
         raise UserError(
-            f"no pairs for {', '.join(empty)}: {parsed.rows} rows gave {len(parsed.pairs)} pairs (turned away: "
-            f"{reasons}); {advice if parsed.pairs else 'see the formats in README.md'}"
+            f"no pairs for {', '.join(empty)}: {parsed.rows} rows gave {len(parsed.pairs)} pairs (skipped: "
+            f"{reasons}); {advice if parsed.pairs else 'data/README.md has the formats'}"
         )
 
 
 def describe(pairs: list[Pair]) -> dict[str, Any]:
-    """Size of a split, and how often the longer response (in characters) is the chosen one; ties count half."""
-    longer = sum(
-        0.5 if len(pair.chosen) == len(pair.rejected) else len(pair.chosen) > len(pair.rejected) for pair in pairs
-    )
+    """Size of a split, and how often the longer response (in characters) is the chosen one."""
+    longer = pair_accuracy(np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs], dtype=float))
     return {
         "pairs": len(pairs),
-        "prompts": len({normalize_prompt(pair.prompt) for pair in pairs}),
-        "longer_wins": longer / len(pairs),
+        "prompts": len({pair.prompt_id for pair in pairs}),
+        "longer_wins": float(longer.mean()),
     }
 
 
 def summary(counts: dict[str, Any]) -> str:
     """The counts for people."""
-    turned_away = ", ".join(f"{count} {reason}" for reason, count in counts["turned_away"].items()) or "none"
+    skipped = ", ".join(f"{count} {reason}" for reason, count in counts["skipped"].items()) or "none"
     sizes = ", ".join(f"{name} {split['pairs']}" for name, split in counts["splits"].items())
-    return f"{counts['rows']} rows, {counts['kept']} pairs kept; turned away: {turned_away}\npairs: {sizes}"
+    return f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {skipped}\npairs: {sizes}"
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from reward_model.common.files import new_folder, read_jsonl, write_json
 from reward_model.common.tables import write_parquet
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.chat_template import TemplateRefuses
-from reward_model.contract.encoder import EncodedResponses, Encoder
-from reward_model.data.pairs import Pair, token_row
+from reward_model.contract.encoder import Encoder
+from reward_model.data.pairs import Pair
+from reward_model.data.splits import SPLITS
+from reward_model.data.tokens import TokenRow, count_cuts, encode_pairs
 from reward_model.params import load_params
-
-SETS = ("train", "validation", "test", "mt_bench_human")
 
 
 def main() -> None:
@@ -27,38 +27,34 @@ def main() -> None:
     counts: dict[str, Any] = {"max_length": max_length}
     with new_folder(Path("data/tokens")) as folder:
         encoder = contract_encoder(Path("models/base"), max_length, folder / "tokenizer")
-        for name in SETS:
-            pairs = [Pair.from_record(row) for row in read_jsonl(Path("data/pairs") / f"{name}.jsonl")]
-            encoded, refused = encode_pairs(encoder, pairs)
-            if not encoded:
-                raise UserError(f"the base's chat template refuses every {name} pair: {refused[0]}")
-            write_parquet(folder / f"{name}.parquet", [token_row(pair, *item.ids) for pair, item in encoded])
-            counts[name] = {**describe([item[1] for item in encoded]), "refused_by_template": len(refused)}
+        for name in SPLITS:
+            rows, counts[name] = encode_split(encoder, name)
+            write_parquet(folder / f"{name}.parquet", rows)
             print(summary(name, counts[name]))
     write_json(Path("metrics/tokens.json"), counts)
 
 
-def encode_pairs(encoder: Encoder, pairs: list[Pair]) -> tuple[list[tuple[Pair, EncodedResponses]], list[str]]:
-    """Encode the pairs that the chat template takes, and tell why it refused the others."""
-    encoded, refused = [], []
-    for pair in pairs:
+def encode_split(encoder: Encoder, name: str) -> tuple[list[TokenRow], dict[str, Any]]:
+    """The rows of a split's pairs that the chat template takes, with counts: pairs, their mean tokens, what was cut.
+
+    Raises:
+        UserError: the template refuses all of them.
+    """
+    rows: list[TokenRow] = []
+    cuts, refused = [], []
+    for record in read_jsonl(Path("data/pairs") / f"{name}.jsonl"):
         try:
-            encoded.append((pair, encoder.encode(pair.prompt, [pair.chosen, pair.rejected])))
+            encoded_rows, encoded = encode_pairs(encoder, [Pair.from_record(record)])
         except TemplateRefuses as reason:
             refused.append(str(reason))
-    return encoded, refused
-
-
-def describe(encoded: list[EncodedResponses]) -> dict[str, Any]:
-    """Pairs, their mean tokens (both sides), and how many lost tokens of the prompt or of a response to max_length."""
-    return {
-        "pairs": len(encoded),
-        "tokens_per_pair": mean(sum(map(len, item.ids)) for item in encoded),
-        "prompts_cut": sum(item.prompt_tokens_cut > 0 for item in encoded),
-        "prompt_tokens_cut": sum(item.prompt_tokens_cut for item in encoded),
-        "responses_cut": sum(cut > 0 for item in encoded for cut in item.response_tokens_cut),
-        "response_tokens_cut": sum(sum(item.response_tokens_cut) for item in encoded),
-    }
+            continue
+        rows += encoded_rows
+        cuts.append(encoded)
+    if not rows:
+        raise UserError(f"the base's chat template refuses every {name} pair: {refused[0]}")
+    tokens = mean(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
+    counts = {"pairs": len(rows), "tokens_per_pair": tokens, "refused_by_template": len(refused), **count_cuts(cuts)}
+    return rows, counts
 
 
 def summary(name: str, counts: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import yaml
 import reward_model.common.environment  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("prepare", "tokenize_pairs", "train", "benchmarks", "baselines", "evaluate", "export")  # all but fetch
+STAGES = ("prepare", "tokenize_pairs", "train", "external_sets", "baselines", "evaluate", "export")  # all but fetch
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -120,7 +120,7 @@ def tiny_params() -> dict[str, Any]:
         "data.source": "path",
         "data.path": "data/own/pairs.jsonl",
         "data.validation_fraction": 0.2,
-        "data.test_fraction": 0.3,
+        "data.heldout_fraction": 0.3,
         "tokenize.max_length": 160,
         "train.precision": "fp32",
         "train.device": "cpu",
@@ -165,10 +165,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Projec
 
 def mt_bench_row(number: int) -> dict[str, Any]:
     return {
-        "id": f"pair-{number}",
-        "category": "writing",
-        "input": f"expert question {number}",
-        "answer_a": f"good answer {number}",
-        "answer_b": f"bad {number}",
-        "human_label": "A",
+        "prompt": f"expert question {number}",
+        "chosen": f"good answer {number}",
+        "rejected": f"bad {number}",
+        "source": "mt_bench/writing",
     }

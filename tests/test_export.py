@@ -23,7 +23,7 @@ KEYS = {"pairs", "max_abs_diff", "preference_agreement", "bytes"}
 
 
 def held_out(trained: Project) -> list[dict[str, Any]]:
-    return read_jsonl(trained.folder / "data/pairs/test.jsonl")
+    return read_jsonl(trained.folder / "data/pairs/heldout.jsonl")
 
 
 @pytest.fixture(scope="module")

@@ -170,3 +170,11 @@ def test_a_stage_refuses_an_incomplete_base(project: Project) -> None:
     result = hub_fetch(project, "http://127.0.0.1:9", FETCH_MODEL)
     assert result.returncode == 1
     assert "is incomplete: it must have config.json" in result.stderr
+
+
+def test_an_expert_row_follows_its_label() -> None:
+    row = {"input": "Q", "category": "writing", "answer_a": "good", "answer_b": "bad"}
+    lines = "".join(json.dumps(row | {"human_label": label}) + "\n" for label in ("A", "B", "tie"))
+    first, second = fetch.parse_mt_bench(lines.encode())
+    assert first == {"prompt": "Q", "chosen": "good", "rejected": "bad", "source": "mt_bench/writing"}
+    assert (second["chosen"], second["rejected"]) == ("bad", "good")

@@ -67,9 +67,9 @@ print(json.dumps([score, result.reward_a, result.reward_b, result.margin]))
 
 def test_scoring_training_and_evaluation_agree(manager: RewardModelManager, trained: Project) -> None:
     """The same pairs through the API, as the trainer batches them, and as evaluate wrote them down: to 1e-4."""
-    pairs = read_jsonl(trained.folder / "data/pairs/test.jsonl")
+    pairs = read_jsonl(trained.folder / "data/pairs/heldout.jsonl")
     comparisons = manager.score_pairs(pairs)
-    rows = read_parquet(trained.folder / "data/tokens/test.parquet")
+    rows = read_parquet(trained.folder / "data/tokens/heldout.parquet")
     model, encoder = load_reward_model(trained.folder / "models/reward")
     assert share_prefixes(model, torch.device("cpu")) is packed_batch
     assert len(pairs) == len(rows) > 5

@@ -75,11 +75,11 @@ def test_a_multi_turn_transcript_keeps_its_turns() -> None:
         ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": -1}, "bad_margin"),
     ],
 )
-def test_a_row_that_is_no_pair_is_turned_away_with_its_reason(row: dict[str, Any], reason: str) -> None:
+def test_a_row_that_is_no_pair_is_skipped_with_its_reason(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(InvalidRow, match=f"^{reason}$"):
         pair(row)
     parsed = take([row])
-    assert parsed.counts() == {"rows": 1, "kept": 0, "turned_away": {reason: 1}}
+    assert parsed.counts() == {"rows": 1, "kept": 0, "skipped": {reason: 1}}
     assert parsed.rejects == [{"reason": reason, "row": row}]
 
 
@@ -89,7 +89,7 @@ def test_repeats_are_kept_once_and_pairs_judged_both_ways_not_at_all() -> None:
     rows = [row, row | {"prompt": " Q "}, swapped, swapped | {"chosen": "B", "rejected": "A"}]
     parsed = take(rows)
     assert [p.prompt[0]["content"] for p in parsed.pairs] == ["Q"]
-    assert parsed.counts()["turned_away"] == {"contradiction": 2, "duplicate": 1}
+    assert parsed.counts()["skipped"] == {"contradiction": 2, "duplicate": 1}
     assert parsed.rows == len(parsed.pairs) + len(parsed.rejects)
 
 
@@ -132,13 +132,13 @@ def many_pairs(count: int) -> list[Pair]:
 
 def test_no_prompt_crosses_the_splits_and_shares_are_about_right() -> None:
     pairs = [Pair((user(f"prompt {n // 2}" + "!?"[n % 2]),), f"a{n}", f"b{n}", "s") for n in range(4000)]
-    splits = split_pairs(pairs, validation_fraction=0.1, test_fraction=0.2, seed=1)
+    splits = split_pairs(pairs, validation_fraction=0.1, heldout_fraction=0.2, seed=1)
     prompts = {name: {normalize_prompt(p.prompt) for p in own} for name, own in splits.items()}
-    assert not prompts["train"] & prompts["test"]
+    assert not prompts["train"] & prompts["heldout"]
     assert not prompts["train"] & prompts["validation"]
-    assert not prompts["validation"] & prompts["test"]
+    assert not prompts["validation"] & prompts["heldout"]
     assert sum(map(len, splits.values())) == len(pairs)
-    assert 0.17 < len(splits["test"]) / len(pairs) < 0.23
+    assert 0.17 < len(splits["heldout"]) / len(pairs) < 0.23
     assert 0.08 < len(splits["validation"]) / len(pairs) < 0.12
 
 
@@ -153,8 +153,8 @@ def test_the_turns_of_a_conversation_and_a_question_with_other_system_turns_stay
 
 def test_more_rows_move_no_prompt_to_another_split() -> None:
     pairs = many_pairs(300)
-    few = split_pairs(pairs[:100], validation_fraction=0.1, test_fraction=0.2, seed=1)
-    all_ = split_pairs(pairs, validation_fraction=0.1, test_fraction=0.2, seed=1)
+    few = split_pairs(pairs[:100], validation_fraction=0.1, heldout_fraction=0.2, seed=1)
+    all_ = split_pairs(pairs, validation_fraction=0.1, heldout_fraction=0.2, seed=1)
     for name, own in few.items():
         assert {p.id for p in own} <= {p.id for p in all_[name]}
 

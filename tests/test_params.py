@@ -42,7 +42,7 @@ def test_all_faults_are_reported_together(tmp_path: Path) -> None:
         tmp_path,
         {
             "train": {"learning_rat": 1, "weight_decay": "much", "max_grad_norm": -1, "warmup_ratio": True},
-            "data": {"max_samples": 0, "test_fraction": 0.97},
+            "data": {"max_samples": 0, "heldout_fraction": 0.97},
             "tokenize": {"max_length": 12.5},
         },
         drop=("train.seed",),
@@ -57,7 +57,7 @@ def test_all_faults_are_reported_together(tmp_path: Path) -> None:
         "train.warmup_ratio: a number is wanted",
         "train.seed: missing",
         "data.max_samples:",
-        "data.test_fraction: with validation_fraction",
+        "data.heldout_fraction: with validation_fraction",
         "tokenize.max_length:",
         "8 fault(s)",
     ):

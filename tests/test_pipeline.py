@@ -110,7 +110,7 @@ def test_every_plot_draws_columns_that_the_data_has(trained: Project) -> None:
 
 
 SMALL = {
-    "data": {"max_samples": 40, "test_fraction": 0.02, "validation_fraction": 0.01},
+    "data": {"max_samples": 40, "heldout_fraction": 0.02, "validation_fraction": 0.01},
     "tokenize": {"max_length": 128},
     "train": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
 }

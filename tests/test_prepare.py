@@ -18,9 +18,9 @@ def test_counts_add_up_and_rejects_are_kept(project: Project) -> None:
     counts = project.read("metrics/data.json")
     assert counts["rows"] == 63
     assert counts["kept"] == 60
-    assert counts["turned_away"] == {"chosen_equals_rejected": 1, "duplicate": 1, "missing_column": 1}
+    assert counts["skipped"] == {"chosen_equals_rejected": 1, "duplicate": 1, "missing_column": 1}
     sizes = counts["splits"]
-    assert sizes["train"]["pairs"] + sizes["validation"]["pairs"] + sizes["test"]["pairs"] == 60
+    assert sizes["train"]["pairs"] + sizes["validation"]["pairs"] + sizes["heldout"]["pairs"] == 60
     rejects = (project.folder / "data/pairs/rejects.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["reason"] for line in rejects) == [
         "chosen_equals_rejected",
@@ -37,7 +37,7 @@ def test_max_samples_limits_training_pairs_only(project: Project) -> None:
     after = project.read("metrics/data.json")
     assert after["splits"]["train"]["pairs"] == 10
     assert after["available"]["train"] == before["train"]["pairs"]
-    assert after["splits"]["test"] == before["test"]
+    assert after["splits"]["heldout"] == before["heldout"]
 
 
 def test_max_eval_samples_limits_validation_and_test(project: Project) -> None:
@@ -46,8 +46,8 @@ def test_max_eval_samples_limits_validation_and_test(project: Project) -> None:
     project.set_params({"data.max_eval_samples": 5})
     project.stage("prepare")
     after = project.read("metrics/data.json")
-    assert [after["splits"][name]["pairs"] for name in ("validation", "test")] == [5, 5]
-    assert after["available"] == {name: before[name]["pairs"] for name in ("train", "validation", "test")}
+    assert [after["splits"][name]["pairs"] for name in ("validation", "heldout")] == [5, 5]
+    assert after["available"] == {name: before[name]["pairs"] for name in ("train", "validation", "heldout")}
     assert after["splits"]["train"] == before["train"]
 
 
@@ -55,13 +55,13 @@ def test_prompts_of_the_external_set_are_taken_out_of_training(project: Project)
     rows = make_pairs(60)
     write_rows(
         project.folder / "data/raw/mt_bench_human.jsonl",
-        [mt_bench_row(0) | {"input": row["prompt"].upper()} for row in rows],
+        [mt_bench_row(0) | {"prompt": row["prompt"].upper()} for row in rows],
     )
     project.run("stages/prepare.py")
     result = project.run("stages/prepare.py")
     assert result.returncode == 1
     assert "no pairs for train, validation: 60 rows gave 60 pairs" in result.stderr
-    write_rows(project.folder / "data/raw/mt_bench_human.jsonl", [mt_bench_row(0) | {"input": rows[0]["prompt"]}])
+    write_rows(project.folder / "data/raw/mt_bench_human.jsonl", [mt_bench_row(0) | {"prompt": rows[0]["prompt"]}])
     project.stage("prepare")
     for name in ("train", "validation"):
         assert rows[0]["prompt"] not in (project.folder / f"data/pairs/{name}.jsonl").read_text()
@@ -136,10 +136,3 @@ def test_a_sample_row_is_a_pair_only_where_both_annotators_agree(
     else:
         pair = prepare.pair_from_alpaca_eval(row)
         assert (pair.chosen, pair.rejected) == outcome
-
-
-def test_an_expert_row_follows_its_label() -> None:
-    row = mt_bench_row(0)
-    assert prepare.pair_from_mt_bench(row | {"human_label": "B"}).chosen == row["answer_b"]
-    with pytest.raises(InvalidRow, match="tie"):
-        prepare.pair_from_mt_bench(row | {"human_label": "tie"})

@@ -18,8 +18,8 @@ from reward_model.modeling.model import load_reward_model
 def test_tokens_are_those_of_the_contract_and_cuts_are_counted(trained: Project) -> None:
     folder = trained.folder / "data/tokens"
     encoder = Encoder.load(folder / "tokenizer")
-    pairs, rows = read_jsonl(trained.folder / "data/pairs/test.jsonl"), read_parquet(folder / "test.parquet")
-    assert len(pairs) == len(rows) == trained.read("metrics/tokens.json")["test"]["pairs"]
+    pairs, rows = read_jsonl(trained.folder / "data/pairs/heldout.jsonl"), read_parquet(folder / "heldout.parquet")
+    assert len(pairs) == len(rows) == trained.read("metrics/tokens.json")["heldout"]["pairs"]
     for pair, row in zip(pairs, rows, strict=True):
         assert row["id"] == pair["id"]
         encoded = encoder.encode(pair["prompt"], [pair["chosen"], pair["rejected"]])
@@ -73,7 +73,7 @@ def test_the_metrics_have_the_promised_keys(trained: Project) -> None:
             assert low <= of_set[value] <= high
     assert figures["mt_bench_human"]["verdict"] == "too few prompts to tell"
     assert figures["heldout"]["prompts"] >= 10
-    assert figures["heldout"]["n"] == trained.read("metrics/data.json")["splits"]["test"]["pairs"]
+    assert figures["heldout"]["n"] == trained.read("metrics/data.json")["splits"]["heldout"]["pairs"]
     curve = trained.read("metrics/training_curve.json")
     assert curve[-1]["step"] == trained.read("metrics/train.json")["steps"]
 
@@ -85,7 +85,7 @@ def test_training_evaluation_and_transformers_agree_on_rewards(trained: Project)
     plain = AutoModelForSequenceClassification.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     compared = 0
-    for pair in read_jsonl(trained.folder / "data/pairs/test.jsonl"):
+    for pair in read_jsonl(trained.folder / "data/pairs/heldout.jsonl"):
         encoded = encoder.encode(pair["prompt"], [pair["chosen"], pair["rejected"]])
         ids = encoded.ids
         if encoded.prompt_tokens_cut:

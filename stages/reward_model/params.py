@@ -89,15 +89,17 @@ class DataParams:
         description="validation pairs at most, and test pairs at most, spread over the prompts"
     )
     validation_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(description="share of the prompts for validation")
-    test_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(description="share of the prompts held out for the test")
+    heldout_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(
+        description="share of the prompts held out for the test"
+    )
     seed: Annotated[Int, Field(ge=0)] = Field(description="seed of the split and of the choice of training pairs")
 
-    @field_validator("test_fraction")
+    @field_validator("heldout_fraction")
     @classmethod
-    def _leave_prompts_to_train_on(cls, test_fraction: float, info: ValidationInfo) -> float:
-        if test_fraction + info.data.get("validation_fraction", 0) >= 1:
+    def _leave_prompts_to_train_on(cls, heldout_fraction: float, info: ValidationInfo) -> float:
+        if heldout_fraction + info.data.get("validation_fraction", 0) >= 1:
             raise ValueError("with validation_fraction it must be below 1, or nothing is left to train on")
-        return test_fraction
+        return heldout_fraction
 
 
 @dataclass(frozen=True, config=_strict)

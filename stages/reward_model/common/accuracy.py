@@ -1,8 +1,9 @@
 """The one rule for ties."""
 
-from reward_model.evaluation.bootstrap import FloatArray
+import numpy as np
+from numpy.typing import NDArray
 
 
-def pair_accuracy(differences: FloatArray) -> FloatArray:
-    """1 where chosen is ahead, 0 where rejected is, one half for a tie."""
-    return (differences > 0) + 0.5 * (differences == 0)
+def pair_accuracy(margins: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 for each pair whose chosen response is ahead (margin above zero), 0 if rejected is, one half for a tie."""
+    return np.heaviside(margins, 0.5)

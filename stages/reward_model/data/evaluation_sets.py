@@ -1,4 +1,4 @@
-"""The sets of pairs that a model is evaluated on: the project's own splits, and external ones if there are any."""
+"""The sets of pairs that a model is evaluated on: the held-out split, and external ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from reward_model.common.files import read_jsonl
 from reward_model.data.pairs import Pair
 
-OWN = {"heldout": "test", "mt_bench_human": "mt_bench_human"}  # name → file in data/pairs and data/tokens
+HELDOUT = "heldout"  # the split, and its name in metrics/eval.json
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,10 @@ class EvaluationSet:
 
 
 def evaluation_sets() -> list[EvaluationSet]:
-    """All sets, the external ones last, by name."""
-    own = [
-        EvaluationSet(name, Path(f"data/pairs/{file}.jsonl"), Path(f"data/tokens/{file}.parquet"))
-        for name, file in OWN.items()
-    ]
-    external = sorted(Path("data/benchmarks").glob("*.parquet"))
-    return own + [EvaluationSet(path.stem, path.with_suffix(".jsonl"), path) for path in external]
+    """The held-out split, then the external sets by name."""
+    heldout = EvaluationSet(HELDOUT, Path(f"data/pairs/{HELDOUT}.jsonl"), Path(f"data/tokens/{HELDOUT}.parquet"))
+    external = sorted(Path("data/external_sets").glob("*.parquet"))
+    return [heldout, *(EvaluationSet(path.stem, path.with_suffix(".jsonl"), path) for path in external)]
 
 
 def read_set_pairs(path: Path, rows: Sequence[dict[str, Any]]) -> list[Pair]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from reward_model.common.messages import Row
 from reward_model.data.conversations import Columns, InvalidRow, prompt_messages
-from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, pair_from_row
+from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, find_repeats, pair_from_row
 
 STYLES = 3  # of each response of RM-Bench
 
@@ -81,7 +81,7 @@ def parse_external_set(rows: Iterable[Row], name: str) -> tuple[str, list[Extern
     """Make pairs of the rows of a set.
 
     Returns:
-        The format, which is that of the first row; the pairs; and the rows turned away, by reason.
+        The format, which is that of the first row; the pairs; and the rows skipped, by reason.
     """
     pairs: list[ExternalPair] = []
     parsed = ParsedPairs()
@@ -99,8 +99,18 @@ def parse_external_set(rows: Iterable[Row], name: str) -> tuple[str, list[Extern
             parsed.reject(str(reason), row)
             continue
         pairs += own
-        parsed.pairs += [item.pair for item in own]
+    if found == "pairs":  # the other formats' figures want their sets whole
+        pairs = list(_without_repeats(pairs, parsed))
+    parsed.pairs = [item.pair for item in pairs]
     return found, pairs, parsed
+
+
+def _without_repeats(pairs: list[ExternalPair], parsed: ParsedPairs) -> Iterator[ExternalPair]:
+    for item, reason in zip(pairs, find_repeats([item.pair for item in pairs]), strict=True):
+        if reason is None:
+            yield item
+        else:
+            parsed.reject(reason, item.pair.to_record())
 
 
 def _pairs_from_lists(row: Row, number: int, row_format: str, name: str) -> Iterator[ExternalPair]:

@@ -5,13 +5,12 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reward_model.common.errors import UserError
 from reward_model.common.messages import Message, Row, conversation_text, is_unicode
-from reward_model.contract.encoder import TokenIds
 from reward_model.data.conversations import Columns, InvalidRow, parse_sides
 
 
@@ -62,13 +61,13 @@ class ParsedPairs:
         self.rejects.append({"reason": reason, "row": row})
 
     def counts(self) -> dict[str, Any]:
-        """Rows in, pairs kept, and rows turned away by reason."""
+        """Rows in, pairs kept, and rows skipped by reason."""
         reasons = Counter(reject["reason"] for reject in self.rejects)
-        return {"rows": self.rows, "kept": len(self.pairs), "turned_away": dict(sorted(reasons.items()))}
+        return {"rows": self.rows, "kept": len(self.pairs), "skipped": dict(sorted(reasons.items()))}
 
 
 def parse_pairs(rows: Iterable[Row], to_pair: Callable[[Row], Pair]) -> ParsedPairs:
-    """Make a pair of every row, or turn it away; then drop repeated pairs and pairs judged both ways."""
+    """Make a pair of every row, or skip it with the reason; then drop repeated pairs and pairs judged both ways."""
     parsed = ParsedPairs()
     for row in rows:
         parsed.rows += 1
@@ -76,15 +75,33 @@ def parse_pairs(rows: Iterable[Row], to_pair: Callable[[Row], Pair]) -> ParsedPa
             parsed.pairs.append(to_pair(row))
         except InvalidRow as reason:
             parsed.reject(str(reason), row)
-    parsed.pairs = list(_drop_repeats(parsed))
+    pairs, parsed.pairs = parsed.pairs, []
+    for pair, reason in zip(pairs, find_repeats(pairs), strict=True):
+        if reason is None:
+            parsed.pairs.append(pair)
+        else:
+            parsed.reject(reason, pair.to_record())
     return parsed
+
+
+def find_repeats(pairs: Sequence[Pair]) -> list[str | None]:
+    """For each pair: duplicate, if it repeats an earlier one; contradiction, if its responses are judged both ways."""
+    preferred: dict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)
+    for pair in pairs:
+        preferred[_responses_key(pair)].add(_squeeze(pair.chosen))
+    seen: set[tuple[str, frozenset[str]]] = set()
+    reasons: list[str | None] = []
+    for key in map(_responses_key, pairs):
+        reasons.append("contradiction" if len(preferred[key]) > 1 else "duplicate" if key in seen else None)
+        seen.add(key)
+    return reasons
 
 
 def pair_from_row(row: Row, columns: Columns, default_source: str) -> Pair:
     r"""Make a pair of a row with prompt, chosen and rejected, or with two conversations that share their beginning.
 
     Raises:
-        TurnedAway: bad_margin, or as `parse_sides` and `checked_pair`.
+        InvalidRow: bad_margin, or as `parse_sides` and `checked_pair`.
     """
     prompt, chosen, rejected = parse_sides(row, columns)
     source = row.get(columns.source) or default_source
@@ -97,7 +114,7 @@ def checked_pair(
     """A pair with text in every part.
 
     Raises:
-        TurnedAway: bad_unicode, empty, or chosen_equals_rejected.
+        InvalidRow: bad_unicode, empty, or chosen_equals_rejected.
     """
     if not is_unicode(conversation_text(prompt) + chosen + rejected):
         raise InvalidRow("bad_unicode")
@@ -138,23 +155,6 @@ def normalize_prompt(prompt: Sequence[Message]) -> str:
     return words or " ".join(text.split())
 
 
-def _drop_repeats(parsed: ParsedPairs) -> Iterator[Pair]:
-    """Yield pairs once; turn away repeats, and all pairs whose two responses were judged both ways."""
-    by_responses: dict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)
-    for pair in parsed.pairs:
-        by_responses[_responses_key(pair)].add(_squeeze(pair.chosen))
-    seen: set[tuple[str, frozenset[str]]] = set()
-    for pair in parsed.pairs:
-        key = _responses_key(pair)
-        if len(by_responses[key]) > 1:
-            parsed.reject("contradiction", pair.to_record())
-        elif key in seen:
-            parsed.reject("duplicate", pair.to_record())
-        else:
-            seen.add(key)
-            yield pair
-
-
 def _responses_key(pair: Pair) -> tuple[str, frozenset[str]]:
     return _squeeze(conversation_text(pair.prompt)), frozenset((_squeeze(pair.chosen), _squeeze(pair.rejected)))
 
@@ -177,17 +177,3 @@ def _margin(value: Any) -> float | None:
 
 def digest(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
-
-
-def token_row(pair: Pair, chosen_ids: TokenIds, rejected_ids: TokenIds) -> dict[str, Any]:
-    """A row of data/tokens. `margin` is 0 where the pair has none; the character counts are for evaluation."""
-    return {
-        "id": pair.id,
-        "source": pair.source,
-        "prompt_id": pair.prompt_id,
-        "chosen_ids": chosen_ids,
-        "rejected_ids": rejected_ids,
-        "margin": pair.margin or 0.0,
-        "chosen_characters": len(pair.chosen),
-        "rejected_characters": len(pair.rejected),
-    }

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 from reward_model.data.pairs import Pair, digest, normalize_prompt
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "heldout")
 
 
 def split_pairs(
-    pairs: Iterable[Pair], *, validation_fraction: float, test_fraction: float, seed: int
+    pairs: Iterable[Pair], *, validation_fraction: float, heldout_fraction: float, seed: int
 ) -> dict[str, list[Pair]]:
     """Share pairs out by a hash of the normalised prompt, so that no prompt crosses.
 
@@ -18,8 +18,8 @@ def split_pairs(
     splits: dict[str, list[Pair]] = {name: [] for name in SPLITS}
     for pair in pairs:
         place = _unit_hash(str(seed), normalize_prompt(pair.prompt))
-        in_test, in_validation = place < test_fraction, place < test_fraction + validation_fraction
-        splits["test" if in_test else "validation" if in_validation else "train"].append(pair)
+        in_heldout, in_validation = place < heldout_fraction, place < heldout_fraction + validation_fraction
+        splits["heldout" if in_heldout else "validation" if in_validation else "train"].append(pair)
     return splits
 
 

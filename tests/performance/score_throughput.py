@@ -1,6 +1,6 @@
 """How fast a file of pairs is scored, beside `transformers.pipeline(batch_size=8)` with the same model in the same run.
 
-    python tests/benchmarks/score_throughput.py [--pairs 1000] [--rounds 4] [--bf16]
+    python tests/performance/score_throughput.py [--pairs 1000] [--rounds 4] [--bf16]
 
 The pairs are those of data/pairs. Each round scores its share of them with both, in turn. The last line is JSON:
 `pairs_per_s`, `pipeline_pairs_per_s`, `speedup` (over all rounds), `speedup_of_rounds`, `max_abs_diff` (of rewards
@@ -29,7 +29,7 @@ from reward_model import RewardModelManager
 from reward_model.common.files import read_jsonl, write_jsonl
 from reward_model.modeling.devices import choose_device, choose_dtype
 
-SETS = ("train", "validation", "test", "mt_bench_human")
+SETS = ("train", "validation", "heldout")
 SIDES = ("chosen", "rejected")
 
 

@@ -1,6 +1,6 @@
 """What keeping training states costs: the time that saves take, beside that of the steps between two of them.
 
-    python tests/benchmarks/checkpoint_cost.py [--saves 8]
+    python tests/performance/checkpoint_cost.py [--saves 8]
 
 Trains on data/tokens/train.parquet as params.yaml says, but saves a state after every second step, to a temporary
 folder. The first two steps and the save after them are the warm-up and do not count. The last line is JSON, medians in

@@ -1,6 +1,6 @@
 """How fast and in how much memory this project trains, beside stock TRL on the same pairs in the same run.
 
-    python tests/benchmarks/train_throughput.py [--mix sample|PATH] [--pairs 48] [--rounds 3] [--seed 0]
+    python tests/performance/train_throughput.py [--mix sample|PATH] [--pairs 48] [--rounds 3] [--seed 0]
 
 The sample is data/pairs/train.jsonl; PATH is any file of pairs that the prepare stage reads, cut to 512 tokens. TRL's
 RewardTrainer runs with its defaults; only what both must share is set: the base, the pairs as token ids, one epoch,

@@ -1,8 +1,9 @@
-"""Encode external evaluation sets: evaluate.sets_path, evaluate.hub_sets → data/benchmarks, metrics/benchmarks.json.
+"""Encode external evaluation sets: evaluate.sets_path, evaluate.hub_sets → data/external_sets.
 
-    python stages/benchmarks.py
+    python stages/external_sets.py
 
-A set that cannot be had, or that holds no pair, is skipped with a line, and with the reason in metrics/benchmarks.json.
+MT-Bench's human judgements are always among them. A set that cannot be had, or that holds no pair, is skipped with a
+line; metrics/external_sets.json has the reason.
 """
 
 import tempfile
@@ -15,20 +16,17 @@ from reward_model.common.errors import UserError, run
 from reward_model.common.files import new_folder, read_jsonl, write_json, write_jsonl
 from reward_model.common.tables import write_parquet
 from reward_model.contract.chat_template import TemplateRefuses
-from reward_model.contract.encoder import Encoder, TokenIds
-from reward_model.data.evaluation_sets import OWN
+from reward_model.contract.encoder import Encoder
 from reward_model.data.external_formats import ExternalPair, parse_external_set
 from reward_model.data.hub import download_dataset
-from reward_model.data.pairs import Pair, token_row
+from reward_model.data.pairs import Pair
 from reward_model.data.readers import data_files, read_rows
+from reward_model.data.splits import SPLITS
+from reward_model.data.tokens import count_cuts, encode_pairs
 from reward_model.params import EvaluateParams, load_params
 
 SEEN = ("train", "validation")  # splits whose prompts the model, or its temperature, was fitted on
-# Names of the project's own sets, and of other columns in what the plots show.
-TAKEN = (
-    *("train", "validation", *OWN),
-    *("margin", "confidence", "perfect", "octaves", "longer_wins", "characters"),
-)
+MT_BENCH = Path("data/raw/mt_bench_human.jsonl")
 
 
 def main() -> None:
@@ -38,10 +36,10 @@ def main() -> None:
         Pair.from_record(row).prompt_id for name in SEEN for row in read_jsonl(Path(f"data/pairs/{name}.jsonl"))
     }
     counts: dict[str, Any] = {"sets": {}, "skipped": {}}
-    with new_folder(Path("data/benchmarks")) as folder, tempfile.TemporaryDirectory() as downloads:
+    with new_folder(Path("data/external_sets")) as folder, tempfile.TemporaryDirectory() as downloads:
         for name, source in sources(params, Path(downloads)):
             try:
-                if name in TAKEN or name in counts["sets"]:
+                if name in SPLITS or name in counts["sets"]:
                     raise UserError("the name is taken: rename the file")
                 path = source if isinstance(source, Path) else source.download()
                 counts["sets"][name] = encode_set(name, path, encoder, trained_on, folder)
@@ -49,9 +47,7 @@ def main() -> None:
             except UserError as error:
                 counts["skipped"][name] = str(error)
                 print(f"{name}: skipped: {error}")
-    if not counts["sets"] and not counts["skipped"]:
-        print(f"no external sets: none in {params.sets_path}, and evaluate.hub_sets is empty")
-    write_json(Path("metrics/benchmarks.json"), counts)
+    write_json(Path("metrics/external_sets.json"), counts)
 
 
 class HubSet:
@@ -75,12 +71,13 @@ class HubSet:
         except UserError as error:
             print(f"{self.name}: {error}")
             # No more than this, since it is tracked: what the library says differs from machine to machine.
-            raise UserError("it cannot be downloaded; `dvc repro -f benchmarks` tries again") from None
+            raise UserError("it cannot be downloaded; `dvc repro -f external_sets` tries again") from None
         return self.target
 
 
 def sources(params: EvaluateParams, downloads: Path) -> Iterator[tuple[str, Path | HubSet]]:
-    """The sets that are asked for, by name: a file each, or a data set of the hub."""
+    """MT-Bench and the sets that are asked for, by name: a file each, or a data set of the hub."""
+    yield MT_BENCH.stem, MT_BENCH
     path = Path(params.sets_path)
     for file in data_files(path, "evaluate.sets_path"):
         yield file.name.split(".")[0], file
@@ -97,44 +94,34 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
     """
     row_format, pairs, parsed = parse_external_set(read_rows(path), name)
     kept: list[ExternalPair] = []
-    rows = []
+    rows, cuts = [], []
     for _, group in groupby(pairs, key=lambda item: item.row):
-        of_row = list(group)
-        if of_row[0].pair.prompt_id in trained_on:
-            parsed.reject("prompt_trained_on", of_row[0].to_record())
+        items = list(group)
+        first = items[0].pair
+        if first.prompt_id in trained_on:
+            parsed.reject("prompt_trained_on", first.to_record())
             continue
         try:
-            ids = encode_row(of_row, encoder)
+            encoded_rows, encoded = encode_pairs(encoder, [item.pair for item in items])
         except TemplateRefuses:
-            parsed.reject("refused_by_template", of_row[0].to_record())
+            parsed.reject("refused_by_template", first.to_record())
             continue
-        kept += of_row
-        for item in of_row:
-            row = token_row(item.pair, ids[item.pair.chosen], ids[item.pair.rejected])
-            rows.append({**row, **item.places, "format": row_format})
-    counts = {**parsed.counts(), "kept": len(kept), "format": row_format}
+        kept += items
+        rows += [{**row, **item.places, "format": row_format} for item, row in zip(items, encoded_rows, strict=True)]
+        cuts.append(encoded)
+    counts = {**parsed.counts(), "kept": len(kept), "format": row_format, **count_cuts(cuts)}
     if not kept:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["turned_away"].items()) or "it is empty"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["skipped"].items()) or "it is empty"
         raise UserError(f"no pair in it: {reasons}")
     write_jsonl(folder / f"{name}.jsonl", (item.to_record() for item in kept))
     write_parquet(folder / f"{name}.parquet", rows)
     return counts
 
 
-def encode_row(pairs: list[ExternalPair], encoder: Encoder) -> dict[str, TokenIds]:
-    """The token ids of every response to a row's prompt. If one is too long, all are cut alike, as when scored.
-
-    Raises:
-        TemplateRefuses: the prompt has no rendering.
-    """
-    responses = list(dict.fromkeys(text for item in pairs for text in (item.pair.chosen, item.pair.rejected)))
-    return dict(zip(responses, encoder.encode(pairs[0].pair.prompt, responses).ids, strict=True))
-
-
 def summary(name: str, counts: dict[str, Any]) -> str:
     """A set's counts for people."""
-    turned_away = ", ".join(f"{count} {reason}" for reason, count in counts["turned_away"].items()) or "none"
-    return f"{name}: {counts['kept']} pairs of {counts['rows']} rows ({counts['format']}); turned away: {turned_away}"
+    skipped = ", ".join(f"{count} {reason}" for reason, count in counts["skipped"].items()) or "none"
+    return f"{name}: {counts['kept']} pairs of {counts['rows']} rows ({counts['format']}); skipped: {skipped}"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def taken(*rows: dict[str, Any]) -> tuple[str, list[tuple[Any, ...]], dict[str, 
         (item.row, item.chosen_index, item.rejected_index, item.pair.chosen, item.pair.rejected, item.pair.source)
         for item in pairs
     ]
-    return row_format, found, parsed.counts()["turned_away"]
+    return row_format, found, parsed.counts()["skipped"]
 
 
 @pytest.mark.parametrize(
@@ -146,28 +146,31 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     for name in ("prepare", "tokenize_pairs", "train"):
         project.stage(name)
     pd.DataFrame(make_pairs(60)).to_parquet(external / "own.parquet")  # most of which were trained on
-    result = project.run("stages/benchmarks.py", env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(project.folder / "cache")})
+    result = project.run(
+        "stages/external_sets.py", env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(project.folder / "cache")}
+    )
     assert result.returncode == 0, result.stderr
-    assert "rm: 18 pairs of 2 rows (rm_bench); turned away: none" in result.stdout
+    assert "rm: 18 pairs of 2 rows (rm_bench); skipped: none" in result.stdout
     assert "nothing: skipped: no pair in it: 1 missing_column" in result.stdout
     assert "broken: skipped: " in result.stdout
     assert "train: skipped: the name is taken" in result.stdout
     assert "some--set--filtered: cannot fetch hub:some/set at main: " in result.stdout
     assert "some--set--filtered: skipped: it cannot be downloaded" in result.stdout
-    counts = project.read("metrics/benchmarks.json")
+    counts = project.read("metrics/external_sets.json")
     assert {name: own["format"] for name, own in counts["sets"].items()} == {
         "best": "best_of_n",
         "hh": "pairs",
+        "mt_bench_human": "pairs",
         "own": "pairs",
         "rb": "reward_bench",
         "rm": "rm_bench",
     }
     splits = project.read("metrics/data.json")["splits"]
     seen = sum(splits[name]["pairs"] for name in ("train", "validation"))
-    assert counts["sets"]["own"]["turned_away"] == {"prompt_trained_on": seen}
-    assert counts["sets"]["own"]["kept"] == splits["test"]["pairs"]
+    assert counts["sets"]["own"]["skipped"] == {"prompt_trained_on": seen}
+    assert counts["sets"]["own"]["kept"] == splits["heldout"]["pairs"]
     assert set(counts["skipped"]) == {"broken", "nothing", "some--set--filtered", "train"}
-    assert len(read_parquet(project.folder / "data/benchmarks/best.parquet")) == 2 + 4
+    assert len(read_parquet(project.folder / "data/external_sets/best.parquet")) == 2 + 4
     project.stage("baselines")
     printed = project.stage("evaluate").stdout
     figures = project.read("metrics/eval.json")
@@ -186,13 +189,13 @@ def test_a_file_that_is_not_there_is_one_clear_error(project: Project) -> None:
     for name in ("prepare", "tokenize_pairs"):
         project.stage(name)
     project.set_params({"evaluate.sets_path": "data/no_such_folder"})
-    result = project.run("stages/benchmarks.py")
+    result = project.run("stages/external_sets.py")
     assert result.returncode == 1
     assert result.stderr.startswith("error: data/no_such_folder not found: set evaluate.sets_path")
 
 
 def test_the_worst_pairs_are_the_most_wrongly_judged_ones_in_order(trained: Project) -> None:
-    pairs = [Pair.from_record(row) for row in read_jsonl(trained.folder / "data/pairs/test.jsonl")]
+    pairs = [Pair.from_record(row) for row in read_jsonl(trained.folder / "data/pairs/heldout.jsonl")]
     text = worst_pairs_report("heldout", table(np.linspace(-2, 1, len(pairs))), pairs)
     margins = [float(line.split("margin ")[1].split(" ")[0]) for line in text.splitlines() if line.startswith("## ")]
     assert margins == sorted(margins)
@@ -207,8 +210,8 @@ def test_the_responses_of_a_row_are_cut_alike_as_when_they_are_scored(project: P
         project.stage(name)
     row = {"prompt": "word " * 400, "responses": ["short", "long " * 40, "other"], "best": 0}
     write_rows(project.folder / "data/external/best.jsonl", [row])
-    project.stage("benchmarks")
-    rows = read_parquet(project.folder / "data/benchmarks/best.parquet")
+    project.stage("external_sets")
+    rows = read_parquet(project.folder / "data/external_sets/best.parquet")
     assert rows[0]["chosen_ids"] == rows[1]["chosen_ids"]
     encoder = Encoder.load(project.folder / "data/tokens/tokenizer")
     expected = encoder.encode([{"role": "user", "content": row["prompt"]}], row["responses"]).ids

@@ -1,6 +1,6 @@
 """How long a new process takes from the command to a reward: onnxruntime beside torch, in turn.
 
-    python tests/benchmarks/cold_start.py [--rounds 5]
+    python tests/performance/cold_start.py [--rounds 5]
 
 The last line is JSON: medians in seconds, and `speedup`, torch's median over onnxruntime's. Writes no file.
 """

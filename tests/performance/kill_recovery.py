@@ -1,6 +1,6 @@
 """Kill `dvc repro` at random moments on the real base, and compare what it ends with to an uninterrupted run.
 
-    python tests/benchmarks/kill_recovery.py [--kills 20] [--pairs 64] [--save-steps 2]
+    python tests/performance/kill_recovery.py [--kills 20] [--pairs 64] [--save-steps 2]
 
 Works in a copy of the project, with this checkout's data/raw and models/base. Each kill is a SIGKILL to `dvc repro` and
 all its children, at a moment drawn from the time that the train stage took; a run that gets through before it is killed

@@ -1,6 +1,6 @@
 """How good this project's models are beside those of stock TRL: whole trainings on the same pairs, several seeds.
 
-    python tests/benchmarks/quality_beside_trl.py [--seeds 42 1 2]
+    python tests/performance/quality_beside_trl.py [--seeds 42 1 2]
 
 Both train on data/tokens/train.parquet in the same order, with the base, learning rate, schedule and effective batch of
 params.yaml; all else of TRL's RewardTrainer is at its defaults. Both are scored on the same held-out pairs by the same
@@ -31,7 +31,7 @@ from train_throughput import TOKENIZER, TRAIN
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
-from reward_model.data.evaluation_sets import OWN
+from reward_model.data.evaluation_sets import evaluation_sets
 from reward_model.evaluation.metrics import log_loss
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.devices import choose_device, choose_dtype
@@ -54,7 +54,7 @@ def main() -> None:
         for side, figures in found.items():
             figures.append(in_own_process(side, seed))
             print(f"seed {seed}, {side}: {json.dumps(figures[-1])}", flush=True)
-    print(json.dumps({"seeds": options.seeds, **{name: summary(name, found) for name in OWN}}))
+    print(json.dumps({"seeds": options.seeds, **{name: summary(name, found) for name in figures[0]}}))
 
 
 def in_own_process(side: str, seed: int) -> dict[str, Any]:
@@ -70,18 +70,22 @@ def train_and_evaluate(side: str, seed: int) -> dict[str, Any]:
     return held_out_figures(model)
 
 
-def held_out_figures(model: "PreTrainedModel", tokens: Path = TOKENS) -> dict[str, Any]:
+def held_out_figures(model: "PreTrainedModel") -> dict[str, Any]:
     """Accuracy and log loss on each set of pairs that was not trained on."""
     params = load_params()
     device = choose_device(params.train.device)
     prepare_for_scoring(model, device, choose_dtype(params.train.precision, device))
     pad_token_id = Encoder.load(TOKENIZER).contract.pad_token_id
     figures = {}
-    for name, file in OWN.items():
-        rows = read_parquet(tokens / f"{file}.parquet")
+    for each in evaluation_sets():
+        rows = read_parquet(each.tokens)
         rewards = dict(score_groups(model, pairs_to_groups(rows), pad_token_id, params.evaluate.batch_size))
         margins = np.array([rewards[number][0] - rewards[number][1] for number in range(len(rows))])
-        figures[name] = {"n": len(rows), "accuracy": float(pair_accuracy(margins).mean()), "loss": log_loss(margins)}
+        figures[each.name] = {
+            "n": len(rows),
+            "accuracy": float(pair_accuracy(margins).mean()),
+            "loss": log_loss(margins),
+        }
     return figures
 
 

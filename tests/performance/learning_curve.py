@@ -1,6 +1,6 @@
 """Held-out accuracy against the number of training pairs, and how long training on them took.
 
-    python tests/benchmarks/learning_curve.py [--sizes 125 250 500 1000 all] [--points FILE] [--svg FILE]
+    python tests/performance/learning_curve.py [--sizes 125 250 500 1000 all] [--points FILE] [--svg FILE]
 
 Each size trains once, in a process of its own, with params.yaml's train section, on the pairs that `data.max_samples`
 would choose. TF-IDF and length, fitted on the same pairs, stand beside it. `minutes` is the median time of a step
@@ -34,7 +34,7 @@ from train_throughput import ends_of_steps, train_ours
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.files import hash_folder, read_json, write_json, write_text
 from reward_model.common.tables import read_parquet
-from reward_model.data.evaluation_sets import OWN, read_set_pairs
+from reward_model.data.evaluation_sets import evaluation_sets, read_set_pairs
 from reward_model.evaluation.baselines import TextBaseline
 from reward_model.evaluation.metrics import log_loss
 from reward_model.params import load_params
@@ -113,7 +113,7 @@ def train_on(size: int, data: Path, seed: int) -> dict[str, Any]:
     times = ends_of_steps()
     model, _ = train_ours(rows, seed)
     seconds = float(np.median(np.diff(times))) * len(times)
-    return {"pairs": size, "minutes": seconds / 60, **held_out_figures(model, data / "tokens")}
+    return {"pairs": size, "minutes": seconds / 60, **held_out_figures(model)}
 
 
 def baselines_on(size: int, data: Path) -> dict[str, dict[str, float]]:
@@ -121,11 +121,11 @@ def baselines_on(size: int, data: Path) -> dict[str, dict[str, float]]:
     rows = read_parquet(data / "tokens/train.parquet")[:size]
     text = TextBaseline(read_set_pairs(data / "pairs/train.jsonl", rows))
     figures = {}
-    for name, file in OWN.items():
-        pairs = read_set_pairs(data / f"pairs/{file}.jsonl", read_parquet(data / f"tokens/{file}.parquet"))
+    for each in evaluation_sets():
+        pairs = read_set_pairs(each.pairs, read_parquet(each.tokens))
         margins = text.margins(pairs)
         longer = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs], dtype=float)
-        figures[name] = {
+        figures[each.name] = {
             "tfidf": float(pair_accuracy(margins).mean()),
             "tfidf_loss": log_loss(margins),
             "longer_wins": float(pair_accuracy(longer).mean()),
@@ -136,7 +136,9 @@ def baselines_on(size: int, data: Path) -> dict[str, dict[str, float]]:
 def picture(points: list[dict[str, Any]]) -> dict[str, Any]:
     """Accuracy and log loss on each set of pairs in Vega-Lite, with the minutes of training."""
     minutes = {str(point["pairs"]): f"{point['minutes']:.1f} min" for point in points}
-    return {"vconcat": [{"hconcat": panels(name, points, minutes)} for name in OWN]}
+    return {
+        "vconcat": [{"hconcat": panels(name, points, minutes)} for name in points[0] if name in points[0]["baselines"]]
+    }
 
 
 def panels(name: str, points: list[dict[str, Any]], minutes: dict[str, str]) -> list[dict[str, Any]]:

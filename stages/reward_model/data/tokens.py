@@ -1,0 +1,48 @@
+"""Pairs as token ids: the rows of data/tokens and data/external_sets."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from reward_model.contract.encoder import EncodedResponses, Encoder, TokenIds
+from reward_model.data.pairs import Pair
+
+TokenRow = dict[str, Any]
+
+
+def encode_pairs(encoder: Encoder, pairs: Sequence[Pair]) -> tuple[list[TokenRow], EncodedResponses]:
+    """Encode pairs of one prompt. If a response is too long, all are cut alike, as when they are scored.
+
+    Returns:
+        A row for each pair, and what was cut.
+
+    Raises:
+        TemplateRefuses: the prompt has no rendering.
+    """
+    responses = list(dict.fromkeys(text for pair in pairs for text in (pair.chosen, pair.rejected)))
+    encoded = encoder.encode(pairs[0].prompt, responses)
+    ids = dict(zip(responses, encoded.ids, strict=True))
+    return [_token_row(pair, ids[pair.chosen], ids[pair.rejected]) for pair in pairs], encoded
+
+
+def count_cuts(encoded: Sequence[EncodedResponses]) -> dict[str, int]:
+    """How many prompts and responses lost tokens to max_length, and how many tokens."""
+    return {
+        "prompts_cut": sum(item.prompt_tokens_cut > 0 for item in encoded),
+        "prompt_tokens_cut": sum(item.prompt_tokens_cut for item in encoded),
+        "responses_cut": sum(cut > 0 for item in encoded for cut in item.response_tokens_cut),
+        "response_tokens_cut": sum(sum(item.response_tokens_cut) for item in encoded),
+    }
+
+
+def _token_row(pair: Pair, chosen_ids: TokenIds, rejected_ids: TokenIds) -> TokenRow:
+    # `margin` is 0 where the pair has none; the character counts are for evaluation.
+    return {
+        "id": pair.id,
+        "source": pair.source,
+        "prompt_id": pair.prompt_id,
+        "chosen_ids": chosen_ids,
+        "rejected_ids": rejected_ids,
+        "margin": pair.margin or 0.0,
+        "chosen_characters": len(pair.chosen),
+        "rejected_characters": len(pair.rejected),
+    }
