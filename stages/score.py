@@ -109,6 +109,14 @@ def parse_arguments() -> argparse.Namespace:
     files.add_argument("--output", metavar="FILE", help=".jsonl, .csv or .parquet; - for stdout")
     files.add_argument("--format", choices=["jsonl", "csv"], default="jsonl", help="of stdin and stdout")
     files.add_argument("--resume", action="store_true", help="continue an interrupted --output")
+    add_how(parser)
+    arguments = parser.parse_args()
+    check_combination(arguments)
+    return arguments
+
+
+def add_how(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how to compute and print."""
     how = parser.add_argument_group("how")
     how.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     how.add_argument("--model", type=Path, default=Path("models/export"), help="folder of the model (%(default)s)")
@@ -127,9 +135,6 @@ def parse_arguments() -> argparse.Namespace:
         help="fp32 gives the exact rewards, bf16 close ones, faster on some hardware; auto: bf16 on such hardware",
     )
     how.add_argument("--batch-size", type=int, default=8, help="prompts computed at a time (%(default)s)")
-    arguments = parser.parse_args()
-    check_combination(arguments)
-    return arguments
 
 
 def check_combination(given: argparse.Namespace) -> None:

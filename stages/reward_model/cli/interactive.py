@@ -28,7 +28,7 @@ class StartOver(Exception):
 
 
 class InteractiveSession:
-    """Ask until the user leaves. An error is told and ends nothing.
+    """Ask until the user leaves. An error is reported and ends nothing.
 
     Args:
         manager: with its model loaded.
@@ -108,7 +108,7 @@ def asker() -> Callable[[str], str]:
     if sys.stdin.isatty() and sys.stderr.isatty() and importlib.util.find_spec("prompt_toolkit"):
         return _terminal_asker()
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # what is not UTF-8 is told when it is scored
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is not UTF-8 is reported when it is scored
     return _ask_for_line
 
 

@@ -1,4 +1,4 @@
-"""Faults that a user can mend, told in one line."""
+"""Errors that a user can mend, reported in one line."""
 
 import os
 import sys

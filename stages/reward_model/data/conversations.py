@@ -25,7 +25,7 @@ class InvalidRow(ValueError):
     """A row that is no pair; the message is the reason, as counted in metrics/data.json.
 
     Attributes:
-        told: the reason with what it concerns, for people.
+        detail: the reason with what it concerns, for people.
     """
 
     def __init__(self, reason: str, concerns: str = "") -> None:
@@ -40,7 +40,7 @@ def parse_sides(row: Row, columns: Columns) -> tuple[list[Message], str, str]:
     are text, or a chat list that may repeat the prompt.
 
     Raises:
-        TurnedAway: missing_column, no_prompt, no_shared_prompt, not_a_chat or unknown_role.
+        InvalidRow: missing_column, no_prompt, no_shared_prompt, not_a_chat or unknown_role.
     """
     chosen, rejected = row.get(columns.chosen), row.get(columns.rejected)
     if chosen is None or rejected is None:
@@ -60,7 +60,7 @@ def prompt_messages(value: Any) -> list[Message]:
     """The messages of a prompt: text, a chat list, or a transcript that ends where the assistant is to speak.
 
     Raises:
-        TurnedAway: not_a_chat or unknown_role.
+        InvalidRow: not_a_chat or unknown_role.
     """
     if isinstance(value, str):
         transcript = parse_transcript(value)
@@ -74,7 +74,7 @@ def response_text(value: Any) -> str:
     """The text of a response: as it is, or of a chat list with the one assistant's turn.
 
     Raises:
-        TurnedAway: not_a_chat, unknown_role or no_shared_prompt.
+        InvalidRow: not_a_chat, unknown_role or no_shared_prompt.
     """
     if isinstance(value, str):
         return value

@@ -34,7 +34,7 @@ class SharedRow:
     rests: list[int]
 
     @classmethod
-    def of(cls, group: Group) -> "SharedRow":
+    def from_group(cls, group: Group) -> "SharedRow":
         """Lay out one group."""
         prefix = _prefix_length(group)
         ids = [*group[0][:prefix], *(token for sequence in group for token in sequence[prefix:])]
@@ -64,7 +64,7 @@ def packed_batch(groups: Sequence[Group], pad_token_id: int) -> Batch:
         input_ids and position_ids (1, T); rows and ends (N,), where the last token of each of the N sequences is;
         prefix_lengths and group_sizes (G,); rest_lengths (N,).
     """
-    shared = [SharedRow.of(group) for group in groups]
+    shared = [SharedRow.from_group(group) for group in groups]
     starts = accumulate((len(row.ids) for row in shared), initial=0)
     ends = [start + end for start, row in zip(starts, shared, strict=False) for end in row.ends]
     return {
@@ -95,7 +95,7 @@ def masked_batch(groups: Sequence[Group], pad_token_id: int) -> Batch:
         input_ids and position_ids (G, T), padded on the right; attention_mask (G, 1, T, T), true where a query may see
         a key; rows and ends (N,) as `packed_batch`.
     """
-    shared = [SharedRow.of(group) for group in groups]
+    shared = [SharedRow.from_group(group) for group in groups]
     width = -(-max(len(row.ids) for row in shared) // ROUND) * ROUND
     padding = [width - len(row.ids) for row in shared]
     return {

@@ -30,7 +30,7 @@ class Compute:
 
     Attributes:
         device, dtype: what was chosen.
-        findings: what was wrong with those that were wanted first, a line each.
+        problems: what was wrong with those that were wanted first, a line each.
     """
 
     device: torch.device

@@ -119,7 +119,7 @@ def score_rows_of_file(
 
 
 def rows_done(target: str) -> int:
-    """The rows that an interrupted run has left in `target`, as far as can be told."""
+    """The rows that an interrupted run has left in `target`, as far as it is known."""
     with suppress(UserError, KeyError, TypeError):
         return int(read_json(_progress_file(target))["rows"])
     return 0

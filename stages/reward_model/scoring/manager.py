@@ -207,7 +207,7 @@ class RewardModelManager:
             target: JSONL, CSV or Parquet, or `-` for stdout; gets all columns of `source`, and the rewards.
             resume: continue what an interrupted call began.
             progress: show a progress bar on stderr.
-            standard_format: of stdin and stdout, jsonl or csv.
+            stdio_format: of stdin and stdout, jsonl or csv.
 
         Returns:
             How many rows were scored, how many could not be, and of how many something was left out.

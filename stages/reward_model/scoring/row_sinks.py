@@ -47,7 +47,7 @@ def open_sink(target: str, stdio_format: str, schema: Schema | None, position: i
 
     Args:
         target: a file, or stdout (`-`) as `stdio_format`.
-        standard_format: jsonl or csv.
+        stdio_format: jsonl or csv.
         schema: the columns; None if rows have keys of their own, which only JSONL can hold.
         position: None for a new file.
 
