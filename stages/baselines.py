@@ -23,7 +23,6 @@ from reward_model.data.pairs import Pair
 from reward_model.evaluation.baselines import FeatureBaseline, TextBaseline
 from reward_model.evaluation.response_style import find_traits
 from reward_model.modeling.batching import pairs_to_groups
-from reward_model.modeling.device_check import choose_compute
 from reward_model.modeling.model import build_reward_model
 from reward_model.params import load_params
 from reward_model.scoring.inference import compute_both_sides, compute_features, prepare_for_scoring
@@ -40,10 +39,8 @@ def main() -> None:
     train_rows = read_parquet(TOKENS / "train.parquet")
     model = build_reward_model(Path("models/base"), encoder, seed=0)
     pad_token_id = encoder.contract.pad_token_id
-    compute = choose_compute(
-        model, pairs_to_groups(train_rows), pad_token_id, params.train.device, params.train.precision
-    )
-    prepare_for_scoring(model, compute.device, compute.dtype)
+    train = params.train
+    prepare_for_scoring(model, pairs_to_groups(train_rows), pad_token_id, train.device, train.precision)
 
     def features(rows: list[dict[str, Any]], name: str) -> tuple["FloatArray", "FloatArray"]:
         """The features (pairs, size) of chosen and of rejected."""

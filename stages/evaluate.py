@@ -3,8 +3,8 @@
     python stages/evaluate.py
 
 `heldout` are pairs whose prompts are in no other split; then come the external sets. The calibration is fitted on the
-validation pairs. metrics/eval.json has the figures, metrics/*.json what the plots show, data/evaluation the worst-ranked
-pairs, for people to read.
+validation pairs. metrics/eval.json has the figures, metrics/*.json what the plots show,
+data/evaluation the worst-ranked pairs, for people to read.
 """
 
 from functools import partial
@@ -24,7 +24,6 @@ from reward_model.evaluation.external_scores import external_scores
 from reward_model.evaluation.metrics import evaluate_pairs
 from reward_model.evaluation.report import set_report, worst_pairs_report
 from reward_model.modeling.batching import pairs_to_groups
-from reward_model.modeling.device_check import choose_compute
 from reward_model.modeling.model import load_reward_model
 from reward_model.params import EvaluateParams, load_params
 from reward_model.scoring.inference import compute_both_sides, prepare_for_scoring, score_groups
@@ -43,8 +42,7 @@ def main() -> None:
     pad_token_id = encoder.contract.pad_token_id
     rows = read_parquet(Path("data/tokens/validation.parquet"))
     # In the precision that rewards are given in by default, whatever the training's was.
-    compute = choose_compute(model, pairs_to_groups(rows), pad_token_id, params.train.device, "fp32")
-    prepare_for_scoring(model, compute.device, compute.dtype)
+    prepare_for_scoring(model, pairs_to_groups(rows), pad_token_id, params.train.device, "fp32")
     score = partial(score_rows, model, pad_token_id, params.evaluate)
     validation = score(rows, "validation")
     chosen, rejected = (validation[side].to_numpy() for side in SCORED)

@@ -11,32 +11,26 @@ in a fresh process; if its rewards are not those of the trained model, nothing i
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import (
     CHECKSUMS_FILE,
-    VERSIONS_FILE,
-    hash_file,
-    hash_folder,
+    PROVENANCE_FILE,
     missing_input,
     new_folder,
-    read_json,
     write_checksums,
     write_json,
     write_text,
 )
 from reward_model.evaluation.calibration import CALIBRATION_FILE
-from reward_model.exporting.model_card import card, describe_base, describe_data
+from reward_model.exporting.metadata import METADATA_FILE, gather_metadata
+from reward_model.exporting.model_card import write_card
 from reward_model.params import ExportParams, Params, load_params
 
 REWARD = Path("models/reward")
 EXPORT = Path("models/export")
 METRICS = Path("metrics")
-TEST_PAIRS = Path("data/pairs/heldout.jsonl")
-METADATA_FILE = "metadata.json"
+HELDOUT_PAIRS = Path("data/pairs/heldout.jsonl")
 CARD_FILE = "README.md"
 
 
@@ -53,7 +47,7 @@ def main() -> None:
 
 def export(params: Params) -> None:
     """Make models/export, and check it."""
-    metadata = gather(params)
+    metadata = gather_metadata(params.base, params.export)
     if not list(REWARD.glob("*.safetensors")):
         raise missing_input(REWARD)
     with new_folder(EXPORT) as folder:
@@ -62,7 +56,7 @@ def export(params: Params) -> None:
         write_json(folder / METADATA_FILE, metadata)
         write_checksums(folder)
         checks = check_artefacts(folder, params.export)
-        write_text(folder / CARD_FILE, card(params, metadata, checks))
+        write_text(folder / CARD_FILE, write_card(metadata, checks))
     write_json(METRICS / "export.json", checks)
     for name, check in checks.items():
         print(
@@ -75,7 +69,7 @@ def place_weights(folder: Path, params: ExportParams) -> None:
     """Put the model into `folder` in every form that is wanted."""
     from reward_model.exporting.formats import link_or_copy, save_in_bfloat16, save_onnx
 
-    for path in sorted(set(REWARD.iterdir()) - {REWARD / VERSIONS_FILE, REWARD / CHECKSUMS_FILE}):
+    for path in sorted(set(REWARD.iterdir()) - {REWARD / PROVENANCE_FILE, REWARD / CHECKSUMS_FILE}):
         link_or_copy(path, folder / path.name)
     if params.onnx != "none":
         save_onnx(REWARD, folder, int8=params.onnx == "int8")
@@ -91,14 +85,14 @@ def check_artefacts(folder: Path, params: ExportParams) -> dict[str, dict[str, f
     """
     from reward_model.exporting.check import compare, require, score_in_new_process
 
-    expected = score_in_new_process(REWARD, TEST_PAIRS, "torch")
+    expected = score_in_new_process(REWARD, HELDOUT_PAIRS, "torch")
     artefacts = {"safetensors": ("torch", "*.safetensors", params.dtype == "fp32")}
     if params.onnx != "none":
         artefacts["onnx"] = ("onnx", "*.onnx*", params.onnx == "fp32")
     checks = {}
     for name, (backend, files, exact) in artefacts.items():
         size = sum(path.stat().st_size for path in folder.glob(files))
-        check = compare(score_in_new_process(folder, TEST_PAIRS, backend), expected, size)
+        check = compare(score_in_new_process(folder, HELDOUT_PAIRS, backend), expected, size)
         require(name, check, exact=exact)
         checks[name] = asdict(check)
     return checks
@@ -111,52 +105,6 @@ def push(name: str, *, private: bool) -> None:
     if not (EXPORT / CARD_FILE).exists():
         raise UserError(f"there is nothing in {EXPORT} to push: run `dvc repro`, which makes it")
     print(f"pushed to {push_to_hub(EXPORT, name, private=private)}")
-
-
-def gather(params: Params) -> dict[str, Any]:
-    """All that is known of how the model came to be."""
-    base, base_license = describe_base(params)
-    data, data_license = describe_data(params)
-    return {
-        "base": {"name": base, "license": base_license, "sha256": hash_folder(Path("models/base"))},
-        "data": {
-            "name": data,
-            "license": data_license,
-            "sha256": {path.name: hash_file(path) for path in sorted(Path("data/pairs").glob("*.jsonl"))},
-            "counts": read_json(METRICS / "data.json"),
-            "tokens": read_json(METRICS / "tokens.json"),
-        },
-        "calibration": read_json(METRICS / CALIBRATION_FILE),
-        "dvc_lock": locked_hashes(),
-        "evaluation": read_json(METRICS / "eval.json"),
-        "params": without_absolute_paths(asdict(params)),
-        "training": read_json(METRICS / "train.json"),
-        "versions": read_json(REWARD / VERSIONS_FILE),
-    }
-
-
-def locked_hashes() -> dict[str, dict[str, str]]:
-    """By stage, the hashes that DVC has locked of its script, its other inputs and its outputs; none without DVC."""
-    path = Path("dvc.lock")
-    if not path.exists():
-        return {}
-    stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
-    return {
-        name: {_shown(entry["path"]): entry["md5"] for kind in ("deps", "outs") for entry in stage.get(kind, [])}
-        for name, stage in stages.items()
-        if name != "export"
-    }
-
-
-def without_absolute_paths(params: dict[str, Any]) -> dict[str, Any]:
-    """The params with the last part only of paths that mean something on one machine."""
-    for section, key in (("base", "path"), ("data", "path"), ("evaluate", "sets_path")):
-        params[section][key] = _shown(params[section][key])
-    return params
-
-
-def _shown(path: str) -> str:
-    return Path(path).name if Path(path).is_absolute() else path
 
 
 if __name__ == "__main__":

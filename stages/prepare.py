@@ -6,6 +6,7 @@ data/pairs holds train, validation and heldout, and rejects: every row that gave
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError, run
-from reward_model.common.files import new_folder, write_json, write_jsonl
+from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, write_jsonl
 from reward_model.common.messages import Message, Row
 from reward_model.data.conversations import Columns, InvalidRow
 from reward_model.data.pairs import (
@@ -40,6 +41,7 @@ def main() -> None:
         for name, pairs in splits.items():
             write_jsonl(folder / f"{name}.jsonl", (pair.to_record() for pair in pairs))
         write_jsonl(folder / "rejects.jsonl", parsed.rejects)
+        write_json(folder / PROVENANCE_FILE, {"params": asdict(data)})
     write_json(Path("metrics/data.json"), counts)
     print(summary(counts))
 

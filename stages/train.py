@@ -2,7 +2,7 @@
 
 python stages/train.py
 
-An interrupted training goes on from its last saved state, in models/.checkpoints, when it is started again unchanged.
+An interrupted training resumes from its last checkpoint, in models/.checkpoints, when it is started again unchanged.
 """
 
 import platform
@@ -13,7 +13,7 @@ from pathlib import Path
 import reward_model.common.environment  # noqa: F401
 from reward_model.common.errors import run
 from reward_model.common.files import (
-    VERSIONS_FILE,
+    PROVENANCE_FILE,
     hash_file,
     hash_folder,
     new_folder,
@@ -46,7 +46,7 @@ def main() -> None:
         return
     with new_folder(Path("models/reward")) as folder:
         save_reward_model(model, encoder, folder, result.weights)
-        write_json(folder / VERSIONS_FILE, versions)
+        write_json(folder / PROVENANCE_FILE, {"params": asdict(params), "versions": versions})
         write_checksums(folder)
     write_json(Path("metrics/train.json"), result.summary)
     write_json(Path("metrics/training_curve.json"), result.curve)
@@ -57,9 +57,9 @@ def main() -> None:
 
 
 def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
-    """The states of trainings that differ from this one in nothing that matters to the weights."""
+    """The checkpoints of trainings that differ from this one in nothing that matters to the weights."""
     decisive = {name: value for name, value in asdict(params).items() if name not in ("device", "save_steps")}
-    decisive |= {"processes": world_size(), "sharded": fsdp_enabled()}
+    decisive |= {"world_size": world_size(), "fsdp": fsdp_enabled()}
     inputs = {
         "tokens": hash_file(TOKENS / "train.parquet"),
         "base": hash_folder(BASE),

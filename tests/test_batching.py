@@ -155,7 +155,7 @@ def test_an_ordinary_call_of_a_set_up_model_is_what_transformers_computes(
 
 
 def test_half_precision_keeps_the_rotary_frequencies(model: PreTrainedModel) -> None:
-    prepare_for_scoring(model, torch.device("cpu"), torch.bfloat16)
+    prepare_for_scoring(model, [], 0, "cpu", "bf16")
     assert {parameter.dtype for parameter in model.base_model.parameters()} == {torch.bfloat16}
     assert reward_head(model).weight.dtype == torch.float32
     assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}

@@ -46,8 +46,8 @@ def test_fewer_than_ten_prompts_show_nothing_however_many_pairs_they_have() -> N
     assert noise_margin(margins, [str(number % 10) for number in range(100)]) < 0.15
 
 
-def test_noise_is_where_the_model_was_not_shown_to_beat_a_coin() -> None:
-    """A coin below a margin of 1, nearly always right above it."""
+def test_noise_is_where_the_model_was_not_shown_to_be_better_than_chance() -> None:
+    """Chance below a margin of 1, nearly always right above it."""
     rng = np.random.default_rng(1)
     sizes = rng.uniform(0, 3, 2000)
     right = rng.random(2000) < np.where(sizes < 1, 0.5, 0.97)

@@ -74,13 +74,13 @@ def test_a_perfect_model_is_better_than_every_baseline() -> None:
     found = figures(table(np.full(300, 5.0), **random_lengths(300)))
     assert found["accuracy"] == 1
     assert found["accuracy_ci95"] == [0.99, 1], "by the rule of three"
-    assert found["verdict"] == f"better than {found['best_baseline']}"
+    assert found["verdict"] == {"outcome": "better", "over": found["best_baseline"]}
     assert found["gain_ci95"][0] > 0.3
 
 
 def test_a_random_model_is_shown_to_be_nothing() -> None:
     found = figures(table(RNG.normal(size=400), **random_lengths(400)))
-    assert found["verdict"].startswith("not shown to differ")
+    assert found["verdict"]["outcome"] == "not_shown"
     low, high = found["accuracy_ci95"]
     assert low < 0.5 < high
     assert abs(found["length_correlation"]) < 0.15
@@ -97,13 +97,13 @@ def test_a_model_of_length_alone_gains_nothing_over_length() -> None:
     assert found["best_baseline"] == "longer_wins"
     assert found["gain_over_best_baseline"] == 0
     assert found["gain_ci95"] == [-3 / 400, 3 / 400], "by the rule of three"
-    assert found["verdict"] == "not shown to differ from longer_wins"
+    assert found["verdict"] == {"outcome": "not_shown", "over": "longer_wins"}
     assert found["length_correlation"] == pytest.approx(1)
     assert found["shorter_preferred"]["accuracy"] == 0
 
 
 def test_a_model_that_always_errs_is_worse() -> None:
-    assert figures(table(np.full(100, -1.0)))["verdict"] == "worse than longer_wins"
+    assert figures(table(np.full(100, -1.0)))["verdict"] == {"outcome": "worse", "over": "longer_wins"}
 
 
 def test_a_constant_model_ties_everywhere() -> None:
@@ -134,11 +134,11 @@ def test_the_log_loss_tells_models_apart_that_are_equally_often_right() -> None:
     same, too_sure, ignorant = (figures(table(own, **columns)) for own in (margins, 10 * margins, 0 * margins))
     assert same["loss_gain"]["best"] == too_sure["loss_gain"]["best"] == "tfidf"
     assert same["loss_gain"]["gain"] == 0
-    assert same["loss_gain"]["verdict"] == "not shown to differ from tfidf"
+    assert same["loss_gain"]["verdict"] == {"outcome": "not_shown", "over": "tfidf"}
     assert too_sure["accuracy"] == same["accuracy"] == same["baselines"]["tfidf"]
-    assert too_sure["verdict"] == "not shown to differ from tfidf"
-    assert too_sure["loss_gain"]["verdict"] == ignorant["loss_gain"]["verdict"] == "worse than tfidf"
-    assert figures(table(margins))["loss_gain"]["verdict"] == "better than tfidf"
+    assert too_sure["verdict"] == {"outcome": "not_shown", "over": "tfidf"}
+    assert too_sure["loss_gain"]["verdict"] == ignorant["loss_gain"]["verdict"] == {"outcome": "worse", "over": "tfidf"}
+    assert figures(table(margins))["loss_gain"]["verdict"] == {"outcome": "better", "over": "tfidf"}
     assert too_sure["loss_gain"]["baselines"]["tfidf"] == pytest.approx(sklearn_log_loss(labels, _odds(true_margins)))
     low, high = ignorant["loss_gain"]["ci95"]
     assert low < ignorant["loss_gain"]["gain"] < high < 0
@@ -198,7 +198,7 @@ def test_a_handful_of_prompts_tells_nothing_however_much_they_agree(count: int, 
     found = figures(table(np.full(2 * count, margin), prompt_id=[str(n // 2) for n in range(2 * count)]))
     assert (found["n"], found["prompts"]) == (2 * count, count)
     assert found["accuracy_ci95"] is found["gain_ci95"] is found["loss_gain"]["ci95"] is None
-    assert found["verdict"] == found["loss_gain"]["verdict"] == "too few prompts to tell"
+    assert found["verdict"]["outcome"] == found["loss_gain"]["verdict"]["outcome"] == "too_few_prompts"
 
 
 def test_the_accuracy_of_a_few_prompts_judged_alike_is_not_taken_as_certain() -> None:
@@ -237,16 +237,16 @@ def test_chance_is_seldom_taken_for_a_gain(count: int, differing: float) -> None
     shown = 0
     for _ in range(200):
         luck = rng.random(count)
-        shown += won_and_lost(luck < differing, luck > 1 - differing)["verdict"].split(" ")[0] in ("better", "worse")
+        shown += won_and_lost(luck < differing, luck > 1 - differing)["verdict"]["outcome"] in ("better", "worse")
     assert shown / 200 <= 0.06
 
 
 @pytest.mark.parametrize("count", [30, 128])
 def test_five_prompts_won_and_none_lost_are_no_proof_and_ten_are(count: int) -> None:
     numbers, none = np.arange(count), np.zeros(count, dtype=bool)
-    assert won_and_lost(numbers < 5, none)["verdict"] == "too few differences to tell"
-    assert won_and_lost(numbers < 10, none)["verdict"] == "better than tfidf"
-    assert won_and_lost(none, numbers < 10)["verdict"] == "worse than tfidf"
+    assert won_and_lost(numbers < 5, none)["verdict"]["outcome"] == "too_few_differences"
+    assert won_and_lost(numbers < 10, none)["verdict"] == {"outcome": "better", "over": "tfidf"}
+    assert won_and_lost(none, numbers < 10)["verdict"] == {"outcome": "worse", "over": "tfidf"}
     assert won_and_lost(none, none)["gain_ci95"] == [pytest.approx(-3 / count), pytest.approx(3 / count)]
 
 

@@ -24,37 +24,101 @@ DVC = (sys.executable, "-m", "dvc")
 ENVIRONMENT = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
 
+# Each may import from those before it alone.
+ROOMS = ("common", "contract", "data", "modeling", "evaluation", "training", "scoring", "cli", "exporting")
+# Nearly all that is in them concerns every stage that uses them, so they are deps as a whole.
+GROUND = ("common", "contract")
+
+
 def script_of(stage: dict[str, Any]) -> Path:
-    return ROOT / stage["cmd"].split()[-1]
+    return ROOT / next(word for word in stage["cmd"].split() if word.startswith("stages/"))
 
 
-def imported(path: Path) -> set[Path]:
-    """The modules of the package that a file imports, directly or not. Type checking and lazy imports of
-    `__init__` (the Python API, which no stage uses) apart."""
+def imports(path: Path) -> set[Path]:
+    """The modules of the package that a file imports, lazily too; what only type checkers read apart."""
     found: set[Path] = set()
-    waiting = [path]
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
     while waiting:
-        tree = ast.parse(waiting.pop().read_text())
-        for node in ast.walk(tree):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module == "reward_model":
-                names += [f"reward_model.{alias.name}" for alias in node.names]
-            for name in names:
-                if name.startswith("reward_model."):
-                    module = PACKAGE / f"{name.removeprefix('reward_model.')}.py"
-                    if module.exists() and module not in found:
-                        found.add(module)
-                        waiting.append(module)
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        waiting += ast.iter_child_nodes(node)
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            module = ROOT / "stages" / f"{name.replace('.', '/')}.py"
+            if name.startswith("reward_model.") and module.exists():
+                found.add(module)
     return found
+
+
+def reached(path: Path) -> set[Path]:
+    """All modules of the package that a script imports, directly or not."""
+    found: set[Path] = set()
+    waiting = imports(path)
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        waiting |= imports(module) - found
+    return found
+
+
+def modules_below(path: Path) -> set[Path]:
+    return {module for module in path.rglob("*.py") if module.name != "__init__.py"} if path.is_dir() else {path}
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_its_script_and_every_module_it_reaches(name: str) -> None:
     script = script_of(STAGES[name])
-    code = {script, PACKAGE / "__init__.py", *imported(script)}
-    deps = {ROOT / dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")}
-    assert deps == code
+    # DVC watches the values of params.yaml; no key has a default in params.py.
+    wanted = {script, PACKAGE / "__init__.py", *reached(script)} - {PACKAGE / "params.py"}
+    deps = [ROOT / dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")]
+    assert set().union(*map(modules_below, deps)) >= wanted
+    ground = {PACKAGE / room for room in GROUND}
+    unused = {module for dep in deps if dep not in ground for module in modules_below(dep)} - wanted
+    assert not unused, "deps that are not used make a stage run for nothing"
+
+
+def stale_after(module: str) -> set[str]:
+    """The stages that a change of a module of the package makes stale by itself."""
+    path = PACKAGE / module
+    return {
+        name
+        for name, stage in STAGES.items()
+        if any(path in modules_below(ROOT / dep) for dep in stage["deps"] if dep.startswith("stages/"))
+    }
+
+
+def test_a_change_makes_no_more_stale_than_it_concerns() -> None:
+    assert stale_after("exporting/model_card.py") == {"export"}
+    assert stale_after("evaluation/metrics.py") == {"evaluate", "export"}
+    assert not {"train", "baselines"} & stale_after("data/external_formats.py")
+    assert stale_after("params.py") == set()
+    assert not {"fetch_base", "fetch_pairs"} & stale_after("data/readers.py")
+
+
+def test_imports_run_down_the_rooms_only() -> None:
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(ROOMS)
+    for height, room in enumerate(ROOMS):
+        assert not (PACKAGE / room / "__init__.py").read_text(), "what is there would be imported by the scorer"
+        for module in modules_below(PACKAGE / room):
+            below = {PACKAGE / "params.py", *(PACKAGE / name for name in ROOMS[: height + 1])}
+            wrong = {path for path in imports(module) if not below & {path, path.parent}}
+            assert not wrong, f"{module.relative_to(PACKAGE)} imports what stands above it"
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    for module in modules_below(PACKAGE):
+        assert module not in reached(module), module
+
+
+def test_params_are_the_roots_own() -> None:
+    assert imports(PACKAGE / "params.py") == {PACKAGE / "common/errors.py"}
+
+
+def test_every_stage_says_what_it_makes() -> None:
+    assert all(stage.get("desc") for stage in STAGES.values())
 
 
 def leaves(params: dict[str, Any]) -> set[str]:
@@ -104,9 +168,11 @@ def test_metrics_are_in_git_data_and_models_in_the_cache_and_nothing_persists() 
 def test_every_plot_draws_columns_that_the_data_has(trained: Project) -> None:
     for plot in PLOTS:
         [options] = plot.values()
-        for path, columns in options["y"].items():
-            row = trained.read(path)[-1]
-            assert {options["x"], *([columns] if isinstance(columns, str) else columns)} <= set(row)
+        by_set = str(options.get("template", "")).startswith("sets")
+        for path, column in options["y"].items():
+            rows = trained.read(path)
+            assert all({options["x"], column} <= set(row) for row in rows)
+            assert not by_set or {"heldout", "mt_bench_human"} <= {row["set"] for row in rows}
 
 
 SMALL = {

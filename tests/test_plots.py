@@ -11,6 +11,8 @@ import yaml
 
 from conftest import ROOT, Project
 from reward_model.evaluation.plot_data import (
+    LONGER,
+    PERFECT,
     accuracy_by_length,
     margin_histograms,
     reliability_diagram,
@@ -24,30 +26,32 @@ PLOTS = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
 def test_the_histograms_count_every_pair_once_in_bins_alike_on_both_sides_of_zero() -> None:
     rows = margin_histograms({"a": table([-2.0, -0.1, 0.1, 3.0]), "b": table([0.5])})
     for name in ("a", "b"):
-        assert sum(row[name] for row in rows) == pytest.approx(1)
+        assert sum(row["share"] for row in rows if row["set"] == name) == pytest.approx(1)
     assert rows[0]["margin"] == pytest.approx(-rows[-1]["margin"])
-    assert sum(row["a"] for row in rows if row["margin"] > 0) == pytest.approx(0.5)
+    assert sum(row["share"] for row in rows if row["set"] == "a" and row["margin"] > 0) == pytest.approx(0.5)
 
 
 def test_the_reliability_diagram_has_accuracies_at_the_fitted_temperature() -> None:
     rows = reliability_diagram({"a": table([2.0, 2.0, -2.0, 0.0])}, temperature=2.0)
-    assert len(rows) == 10
-    found = {round(row["confidence"], 3): row["a"] for row in rows if row["a"] is not None}
-    assert found == {0.525: 0.5, 0.725: pytest.approx(2 / 3)}
-    assert all(row["perfect"] == row["confidence"] for row in rows)
+    found = {round(row["confidence"], 3): (row["accuracy"], row["pairs"]) for row in rows if row["set"] == "a"}
+    assert found == {0.525: (0.5, 1), 0.725: (pytest.approx(2 / 3), 3)}
+    perfect = [row for row in rows if row["set"] == PERFECT]
+    assert len(perfect) == 10
+    assert all(row["accuracy"] == row["confidence"] for row in perfect)
 
 
 def test_accuracy_by_length_is_that_of_each_bin() -> None:
     pairs = table([1.0, -1.0, 1.0, 1.0], chosen_characters=[10, 10, 100, 1], rejected_characters=[10, 10, 10, 100])
-    rows = {row["octaves"]: row["a"] for row in accuracy_by_length({"a": pairs}) if row["a"] is not None}
-    assert rows == {-2.5: 1.0, 0.0: 0.5, 2.5: 1.0}
-    assert [row["longer_wins"] for row in accuracy_by_length({"a": pairs})] == [0.0] * 4 + [0.5] + [1.0] * 4
+    rows = accuracy_by_length({"a": pairs})
+    assert {row["octaves"]: row["accuracy"] for row in rows if row["set"] == "a"} == {-2.5: 1.0, 0.0: 0.5, 2.5: 1.0}
+    assert [row["accuracy"] for row in rows if row["set"] == LONGER] == [0.0] * 4 + [0.5] + [1.0] * 4
 
 
 def test_the_scatter_plot_has_both_sides_and_not_too_many_points() -> None:
     rows = rewards_by_length({"a": table([1.0] * 500), "b": table([2.0])})
     assert len(rows) == 200 + 2
     assert {row["characters"] for row in rows} == {5, 10}
+    assert {row["set"] for row in rows} == {"a", "b"}
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_chats_survive_csv_and_parquet(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"a": 1}\nnot json\n', "line 2 is not JSON"),
-        ("a.jsonl", b"[1]\n", "line 1 is not an object"),
+        ("a.jsonl", b"[1]\n", "line 1 is not a JSON object"),
         ("a.json", b'{"a": 1}', "a list of objects is wanted"),
         ("a.jsonl", b"\xff\xfe\x00", "cannot be read"),
         ("a.jsonl.gz", b"not gzip", "cannot be read"),

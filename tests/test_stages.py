@@ -71,7 +71,7 @@ def test_the_metrics_have_the_promised_keys(trained: Project) -> None:
                 continue
             low, high = of_set[interval]
             assert low <= of_set[value] <= high
-    assert figures["mt_bench_human"]["verdict"] == "too few prompts to tell"
+    assert figures["mt_bench_human"]["verdict"]["outcome"] == "too_few_prompts"
     assert figures["heldout"]["prompts"] >= 10
     assert figures["heldout"]["n"] == trained.read("metrics/data.json")["splits"]["heldout"]["pairs"]
     curve = trained.read("metrics/training_curve.json")

@@ -34,7 +34,7 @@ from reward_model.contract.encoder import Encoder
 from reward_model.data.evaluation_sets import evaluation_sets
 from reward_model.evaluation.metrics import log_loss
 from reward_model.modeling.batching import pairs_to_groups
-from reward_model.modeling.devices import choose_device, choose_dtype
+from reward_model.modeling.forward import PROBE
 from reward_model.params import load_params
 from reward_model.scoring.inference import prepare_for_scoring, score_groups
 
@@ -54,7 +54,7 @@ def main() -> None:
         for side, figures in found.items():
             figures.append(in_own_process(side, seed))
             print(f"seed {seed}, {side}: {json.dumps(figures[-1])}", flush=True)
-    print(json.dumps({"seeds": options.seeds, **{name: summary(name, found) for name in figures[0]}}))
+    print(json.dumps({"seeds": options.seeds, **{name: summary(name, found) for name in found["ours"][0]}}))
 
 
 def in_own_process(side: str, seed: int) -> dict[str, Any]:
@@ -73,9 +73,8 @@ def train_and_evaluate(side: str, seed: int) -> dict[str, Any]:
 def held_out_figures(model: "PreTrainedModel") -> dict[str, Any]:
     """Accuracy and log loss on each set of pairs that was not trained on."""
     params = load_params()
-    device = choose_device(params.train.device)
-    prepare_for_scoring(model, device, choose_dtype(params.train.precision, device))
     pad_token_id = Encoder.load(TOKENIZER).contract.pad_token_id
+    prepare_for_scoring(model, PROBE, pad_token_id, params.train.device, params.train.precision)
     figures = {}
     for each in evaluation_sets():
         rows = read_parquet(each.tokens)

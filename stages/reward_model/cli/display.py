@@ -67,7 +67,7 @@ def _verdict(result: Comparison, calibration: Calibration) -> str:
 
 def _noise(calibration: Calibration) -> str:
     return (
-        f"up to a margin of {calibration.noise_margin:.2f} the model was not shown to beat a coin, on "
+        f"up to a margin of {calibration.noise_margin:.2f} the model was not shown to be better than chance, on "
         f"{calibration.pairs} validation pairs"
     )
 

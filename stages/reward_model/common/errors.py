@@ -11,6 +11,12 @@ class UserError(Exception):
     """Something outside the code is wrong (a file, a param, the network); the message says what to do."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its type's name if it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def run(main: Callable[[], None], exit_status: int = 1) -> None:
     """Call `main`; a `UserError` becomes its message on stderr and `exit_status`, never a traceback.
 

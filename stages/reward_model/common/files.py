@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from reward_model.common.errors import UserError
+from reward_model.common.errors import UserError, first_line
 
-VERSIONS_FILE = "versions.json"  # in a model's folder: of the packages that trained it
+PROVENANCE_FILE = "provenance.json"  # in an output's folder: the params and package versions that made it
 CHECKSUMS_FILE = "SHA256SUMS"  # in a model's folder: as `sha256sum` writes and checks it
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 TORCH_SIGNS = ("PytorchStreamWriter failed", "inline_container")
@@ -75,7 +75,7 @@ def is_disk_trouble(error: BaseException) -> bool:
 
 def _tell_of_the_disk(target: Path, error: BaseException) -> None:
     if is_disk_trouble(error):
-        raise UserError(f"cannot write {target}: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"cannot write {target}: {first_line(error)}") from None
 
 
 def write_text(target: Path, text: str) -> None:

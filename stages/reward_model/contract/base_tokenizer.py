@@ -5,7 +5,7 @@ from typing import cast
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from reward_model.common.errors import UserError
+from reward_model.common.errors import UserError, first_line
 from reward_model.contract.chat_template import TemplateRefuses, render_chat
 from reward_model.contract.encoder import (
     CONTRACT_VERSION,
@@ -60,7 +60,7 @@ def load_transformers_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} has no usable tokenizer: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{folder} has no usable tokenizer: {first_line(error)}") from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"{folder} has no usable tokenizer: it has no tokenizer.json, nor can transformers make one")
     return tokenizer

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from reward_model.common.errors import UserError
+from reward_model.common.errors import UserError, first_line
 
 
 def download_dataset(name: str, split: str, revision: str, target: Path) -> None:
@@ -19,5 +19,5 @@ def download_dataset(name: str, split: str, revision: str, target: Path) -> None
         with tempfile.TemporaryDirectory() as cache:
             load_dataset(name, split=split, revision=revision, cache_dir=cache).to_parquet(target)
     except (DatasetsError, ValueError, RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UserError(f"cannot fetch hub:{name} at {revision}: {reason}") from None

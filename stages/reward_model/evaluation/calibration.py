@@ -30,7 +30,7 @@ class Calibration:
 
     Attributes:
         temperature: the probability that the response ahead is the preferred one is sigmoid(margin / temperature).
-        noise_margin: up to this margin, the model was not shown to be better than a coin on the validation pairs.
+        noise_margin: up to this margin, the model was not shown to be better than chance on the validation pairs.
         reward_mean, reward_std: of all responses, for users that want rewards around zero.
         pairs: validation pairs behind the figures; 0: nothing was fitted.
     """
@@ -102,7 +102,7 @@ def fit_temperature(margins: FloatArray) -> float:
 
 
 def noise_margin(margins: FloatArray, prompt_ids: Sequence[str]) -> float:
-    """The largest m for which the pairs with |margin| <= m do not show the model to be better than a coin.
+    """The largest m for which the pairs with |margin| <= m do not show the model to be better than chance.
 
     Shown means: they are of `MIN_PROMPTS` prompts or more, and 1/2 lies below the 95% interval (Student's t) of
     their accuracy, whose standard error is the larger of two: clustered by prompt, and Agresti & Coull's (1998), which

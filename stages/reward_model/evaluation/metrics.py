@@ -9,7 +9,7 @@ Pairs come as a table (pandas), a row each, with the columns
     chosen_lists, rejected_lists, ...         by trait of `style.TRAITS`, whether the response has it
     tfidf, frozen_features                    margins that baselines give (`baselines`)
 
-In each figure a tie counts half.
+In each figure a tie counts half (`accuracy.pair_accuracy`).
 """
 
 import math
@@ -50,7 +50,7 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
 
     Returns:
         n; prompts; accuracy and accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats; margins; rewards;
-        baselines, the accuracy of each; gain_over_best_baseline with gain_ci95 (paired) and a verdict in words;
+        baselines, the accuracy of each; gain_over_best_baseline with gain_ci95 (paired) and a verdict;
         loss_gain, the same of the log loss, which tells more from as many pairs, over the fitted baselines; length and
         traits, which tell what the model leans on; calibration; by_source. With fewer than `MIN_PROMPTS` prompts
         there is no interval (None) and no verdict but that.
@@ -125,7 +125,7 @@ def loss_gain(margins: FloatArray, baselines: Mapping[str, FloatArray], bootstra
 
     Returns:
         baselines, the log loss of each; best, the name of the one with the lowest; gain and its ci95 (paired), in nats;
-        a verdict in words.
+        a verdict.
     """
     losses = {name: log_loss(values) for name, values in baselines.items()}
     best = min(losses, key=losses.__getitem__)
@@ -152,22 +152,26 @@ def baseline_margins(pairs: pd.DataFrame) -> dict[str, FloatArray]:
     return {"longer_wins": longer, "shorter_wins": -longer, **fitted}
 
 
-def verdict(baseline: str, gain_interval: Interval | None, differing: int) -> str:
+def verdict(baseline: str, gain_interval: Interval | None, differing: int) -> dict[str, str]:
     """What the paired interval of the gain over the best baseline says.
 
     Args:
         baseline: the best.
         gain_interval: None if there are too few prompts for one.
         differing: prompts on which model and baseline differ.
+
+    Returns:
+        `over`, the baseline, and `outcome`: better, worse, not_shown, too_few_prompts or too_few_differences.
     """
     if gain_interval is None:
-        return "too few prompts to tell"
-    low, high = gain_interval
-    if low <= 0 <= high:
-        return f"not shown to differ from {baseline}"
-    if differing < MIN_DIFFERING_PROMPTS:
-        return "too few differences to tell"
-    return f"{'better' if low > 0 else 'worse'} than {baseline}"
+        outcome = "too_few_prompts"
+    elif gain_interval[0] <= 0 <= gain_interval[1]:
+        outcome = "not_shown"
+    elif differing < MIN_DIFFERING_PROMPTS:
+        outcome = "too_few_differences"
+    else:
+        outcome = "better" if gain_interval[0] > 0 else "worse"
+    return {"outcome": outcome, "over": baseline}
 
 
 def group_figures(correct: FloatArray) -> dict[str, Any]:

@@ -20,6 +20,14 @@ NAMES = {
     "frozen_features": "frozen features",
 }
 
+VERDICTS = {
+    "better": "better than “{}”",
+    "worse": "worse than “{}”",
+    "not_shown": "not shown to differ from “{}”",
+    "too_few_prompts": "too few prompts to tell",
+    "too_few_differences": "too few differences to tell",
+}
+
 
 def set_report(name: str, figures: Mapping[str, Any]) -> str:
     """A set's figures, with what speaks against them, a subject a line."""
@@ -45,10 +53,9 @@ def set_report(name: str, figures: Mapping[str, Any]) -> str:
     return "\n  ".join(lines)
 
 
-def verdict_in_words(verdict: str) -> str:
-    """Whether the model is shown to be better than the best baseline, with that one's name for people."""
-    *words, last = verdict.split(" ")
-    return " ".join([*words, f"“{NAMES[last]}”" if last in NAMES else last])
+def verdict_in_words(verdict: Mapping[str, str]) -> str:
+    """Whether the model is shown to be better than the best baseline."""
+    return VERDICTS[verdict["outcome"]].format(NAMES[verdict["over"]])
 
 
 def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:

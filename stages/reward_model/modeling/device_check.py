@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from reward_model.common.errors import UserError
+from reward_model.common.errors import UserError, first_line
 from reward_model.contract.encoder import Group
 from reward_model.modeling.batching import Batch
 from reward_model.modeling.devices import choose_device, choose_dtype, world_size
@@ -108,7 +108,7 @@ def check_device(
         if not leak <= LEAK:
             return f"a later token changes earlier states, by {leak:.2g} of their size"
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        return str(error).strip().splitlines()[0]
+        return first_line(error)
     finally:
         _bring_back(model, device)
         model.train(training)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
 from transformers.utils import logging
 
-from reward_model.common.errors import UserError
+from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import check_checksums, missing_input, read_json
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.forward import HEAD, reward_head
@@ -95,7 +95,7 @@ def _from_pretrained(folder: Path) -> tuple[PreTrainedModel, set[str]]:
             )
         return model, set(loading["missing_keys"])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder} is not a model that can be loaded: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{folder} is not a model that can be loaded: {first_line(error)}") from None
 
 
 @contextmanager

@@ -25,8 +25,9 @@ from reward_model.common.files import read_json, write_json, writing
 from reward_model.common.messages import Row
 from reward_model.contract.encoder import EncodedResponses
 from reward_model.data.conversations import Columns, InvalidRow, parse_sides, response_text
+from reward_model.data.readers import STDIO, RowStream, Schema, StreamedRow, open_rows
 from reward_model.scoring.prompts import Prompt
-from reward_model.scoring.row_streams import STANDARD, RowStream, Schema, StreamedRow, open_rows, open_sink
+from reward_model.scoring.row_sinks import open_sink
 from reward_model.scoring.scorer import Scorer
 
 # A window is read, scored (sorted by length) and written at a time.
@@ -88,9 +89,9 @@ def score_rows_of_file(
         UserError: a file cannot be read or written, it holds nothing to score, or what is to be resumed was begun
             with another input or another model.
     """
-    if target != STANDARD and Path(target).resolve() == Path(source).resolve():
+    if target != STDIO and Path(target).resolve() == Path(source).resolve():
         raise UserError(f"{target} is the input: give the output another name")
-    if resume and target == STANDARD:
+    if resume and target == STDIO:
         raise UserError("only a file can be resumed, not stdout")
     state = _state(scorer, target, resume)
     bar = tqdm(total=_count(source, stdio_format) if progress else None, unit="row", disable=not progress)
@@ -111,7 +112,7 @@ def score_rows_of_file(
             bar.update(len(window))
         with writing(target):
             sink.finish()
-            if target != STANDARD:
+            if target != STDIO:
                 _progress_file(target).unlink()
             sink.discard_parts()
     return FileReport(state.rows, state.errors, state.cut)
@@ -150,7 +151,7 @@ def _joined(values: Row, result: Row) -> Row:
 def _encode(scorer: Scorer, stream: RowStream, row: StreamedRow) -> tuple[str, EncodedResponses | str]:
     """The row's kind and its token ids, or why there are none."""
     if row.fault is not None:
-        return "", row.fault
+        return "", f"the row {row.fault}" if stream.schema else f"the line {row.fault}"
     values = stream.typed(row.values)
     kind = _kind(stream.schema or [name for name, value in values.items() if value is not None])
     if kind is None:
@@ -256,7 +257,7 @@ def _skip(stream: RowStream, state: Progress, source: str, target: str) -> None:
 
 
 def _save(state: Progress, target: str) -> None:
-    if target != STANDARD:
+    if target != STDIO:
         write_json(_progress_file(target), asdict(state))
 
 
@@ -271,7 +272,7 @@ def _digest(before: str, row: StreamedRow) -> str:
 
 def _count(source: str, stdio_format: str) -> int | None:
     """The rows of a file, for the progress bar; None for stdin, which can be read once only."""
-    if source == STANDARD:
+    if source == STDIO:
         return None
     with open_rows(source, stdio_format) as stream:
         return sum(1 for _ in stream.rows)

@@ -10,20 +10,35 @@ from transformers import PreTrainedModel
 
 from reward_model.contract.encoder import Group
 from reward_model.modeling.batching import distinct_groups, masked_batch, packed_length, padded_batch
+from reward_model.modeling.device_check import choose_compute
 from reward_model.modeling.forward import get_layout, last_states, reward_head, rewards, share_prefixes, to_device
 
 MAX_MASKED_TOKENS = 4096  # tokens; a mask grows with their square
 
 
-def prepare_for_scoring(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
-    """Move the model to `device` and its weights to `dtype` (the head's stay float32); shared prefixes where it can."""
-    torch.nn.Module.to(model, device=device)
+def prepare_for_scoring(
+    model: PreTrainedModel, groups: Sequence[Group], pad_token_id: int, device: str, precision: str
+) -> None:
+    """Move the model to where it computes best of what is wanted; prompts are shared where it can.
+
+    Args:
+        model: in float32 on the CPU. Its weights get the precision, but the head's stay float32.
+        groups: some that the device is checked with.
+        pad_token_id: the contract's.
+        device: auto, cuda, mps or cpu.
+        precision: auto, bf16 or fp32.
+
+    Raises:
+        UserError: the device is not on this machine.
+    """
+    compute = choose_compute(model, groups, pad_token_id, device, precision)
+    torch.nn.Module.to(model, device=compute.device)
     # Weights only: the buffers hold the rotary frequencies, and positions would be wrong in half precision.
     for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
+        parameter.data = parameter.data.to(compute.dtype)
     reward_head(model).float()
     model.eval()
-    share_prefixes(model, device)
+    share_prefixes(model, compute.device)
 
 
 def score_groups(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reward_model.common.errors import UserError
+from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import check_checksums
 from reward_model.contract.encoder import CONTRACT_FILE, Encoder, Group
 
@@ -37,7 +37,7 @@ class OnnxBackend:
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # what the library raises has no other type
-            raise UserError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
+            raise UserError(f"{path} cannot be loaded: {first_line(error)}") from None
 
     @classmethod
     def load(cls, folder: Path) -> tuple["OnnxBackend", Encoder]:

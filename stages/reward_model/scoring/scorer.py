@@ -26,7 +26,8 @@ class Comparison:
         preferred: "a", "b", or "tie" if the rewards are within 1e-4 of each other.
         probability_a: the probability that a is the preferred one, sigmoid(margin / temperature); the temperature was
             fitted on validation pairs (`calibration.Calibration`).
-        within_noise: whether the model was not shown to beat a coin on validation pairs with margins so small.
+        within_noise: whether, with margins so small, the model was not shown to be better than chance on
+            validation pairs.
     """
 
     reward_a: float

@@ -6,7 +6,6 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from reward_model.contract.encoder import Encoder, Group
-from reward_model.modeling.device_check import choose_compute
 from reward_model.modeling.forward import PROBE
 from reward_model.modeling.model import load_reward_model
 from reward_model.scoring.inference import prepare_for_scoring, score_groups
@@ -35,8 +34,7 @@ class TorchBackend:
         """
         model, encoder = load_reward_model(folder)
         pad_token_id = encoder.contract.pad_token_id
-        compute = choose_compute(model, PROBE, pad_token_id, device, precision)
-        prepare_for_scoring(model, compute.device, compute.dtype)
+        prepare_for_scoring(model, PROBE, pad_token_id, device, precision)
         return cls(model, pad_token_id), encoder
 
     def score(self, groups: Sequence[Group], batch_size: int) -> Iterator[tuple[int, list[float]]]:

@@ -1,6 +1,6 @@
-"""States of a training that is not finished: kept whole, found again, and gone once it is.
+"""Checkpoints of a training that is not finished: kept whole, found again, and removed once it is.
 
-A training has a key of all that it depends on; only its own states are taken up again.
+A training has a key of all that it depends on; it resumes from its own checkpoints only.
 """
 
 import hashlib
@@ -16,21 +16,19 @@ from reward_model.common.errors import UserError
 from reward_model.common.files import check_checksums, hash_file, write_checksums, writing
 
 FOLDER = Path("models/.checkpoints")
-
-
 KEPT = 2  # the last, and the one before in case the last is damaged
 
 
 class Checkpoints:
-    """The states of one training.
+    """The checkpoints of one training.
 
     Args:
-        folder: for the states of this training alone.
+        folder: for this training alone.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.staging = folder / ".new"  # the trainer writes its states here
+        self.staging = folder / ".new"  # the trainer writes here
 
     def clear_unfinished(self) -> None:
         """Make an empty folder for new states, without what a killed run was just writing.
@@ -85,6 +83,11 @@ def training_key(params: Mapping[str, Any], inputs: Mapping[str, str], versions:
         inputs: hashes of what it reads.
         versions: of the packages that compute it.
     """
-    code = {path.name: hash_file(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
-    everything = json.dumps([dict(params), dict(inputs), dict(versions), code], sort_keys=True)
+    everything = json.dumps([dict(params), dict(inputs), dict(versions), _hash_loaded_code()], sort_keys=True)
     return hashlib.sha256(everything.encode()).hexdigest()[:16]
+
+
+def _hash_loaded_code() -> dict[str, str]:
+    """The hash of each module of the package that this process has imported, but for params: its values are known."""
+    files = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("reward_model.")}
+    return {name: hash_file(Path(path)) for name, path in files.items() if path and name != "reward_model.params"}

@@ -7,7 +7,7 @@ from peft import LoraConfig, TaskType
 from peft.tuners.lora import LoraModel
 from transformers import PreTrainedModel
 
-from reward_model.common.errors import UserError
+from reward_model.common.errors import UserError, first_line
 from reward_model.modeling.forward import reward_head
 from reward_model.params import LoraParams
 
@@ -33,7 +33,7 @@ def lora_adapters(model: PreTrainedModel, params: LoraParams) -> Iterator[None]:
     try:
         adapted = LoraModel(model, config, "reward")
     except ValueError as error:
-        raise UserError(f"train.lora.target_modules does not fit the base: {str(error).splitlines()[0]}") from None
+        raise UserError(f"train.lora.target_modules does not fit the base: {first_line(error)}") from None
     reward_head(model).requires_grad_(True)
     yield
     adapted.merge_and_unload()

@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 
-from reward_model.common.errors import UserError
+from reward_model.common.errors import UserError, first_line
 from reward_model.contract.base_tokenizer import load_transformers_tokenizer
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.batching import MAX_RESPONSES_PER_GROUP, Layout, pairs_to_groups
@@ -93,7 +93,7 @@ class Training:
             except RuntimeError as error:  # outside of the steps' forward and backward passes; weights may be half new
                 if compute.device.type == "cpu" or world_size() > 1:
                     raise
-                failure = DeviceFailed(str(error).splitlines()[0])
+                failure = DeviceFailed(first_line(error))
                 self._require_state(trainer, failure)
                 raise failure from None
         if self.wish.asked and trainer.state.global_step < trainer.state.max_steps:
@@ -162,9 +162,10 @@ def train(
     groups = pairs_to_groups(pairs)
     pad_token_id = encoder.contract.pad_token_id
     compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
-    # An instance attribute, so that what wraps the model (autocast, DDP) calls it as it would the class's own.
-    model.forward = partial(rewards, model)
     with ExitStack() as stack:
+        # An instance attribute, so that what wraps the model (autocast, DDP) calls it as it would the class's own.
+        model.forward = partial(rewards, model)
+        stack.callback(delattr, model, "forward")
         if checkpoints is None:
             checkpoints = Checkpoints(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "states")
         stack.enter_context(lora_adapters(model, params.lora))
@@ -176,7 +177,6 @@ def train(
         except DeviceFailed as failure:
             compute = _moved_to_cpu(training, compute, str(failure))
             trainer = training.on(compute)
-    del model.forward
     return TrainingResult(
         summarize(trainer, params, compute, get_layout(model)),
         build_curve(trainer.state.log_history),
@@ -211,7 +211,7 @@ def _rescue(trainer: PairTrainer) -> None:
     try:
         trainer._save_checkpoint(trainer.model, None)  # pyright: ignore[reportArgumentType]
     except (RuntimeError, OSError) as error:
-        print(f"the device gives its state away no more ({str(error).splitlines()[0]})", file=sys.stderr)
+        print(f"the device gives its state away no more ({first_line(error)})", file=sys.stderr)
 
 
 def _moved_to_cpu(training: Training, compute: Compute, fault: str) -> Compute:

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.utils.data import DataLoader
 from trl.trainer.reward_trainer import RewardTrainer
 
-from reward_model.common.errors import UserError
+from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import is_disk_trouble
 from reward_model.modeling.batching import Batch
 from reward_model.modeling.forward import reward_head
@@ -175,7 +175,7 @@ class PairTrainer(RewardTrainer):
             trouble = [cause for cause in _causes(error) if is_disk_trouble(cause)]
             if not trouble:
                 raise
-            return str(trouble[0]).strip().splitlines()[0]
+            return first_line(trouble[0])
         return None
 
     def _save_counts(self, folder: Path) -> None:
@@ -204,7 +204,7 @@ class PairTrainer(RewardTrainer):
                 with nullcontext() if is_last else self.accelerator.no_sync(cast(Any, model)):
                     loss += super().training_step(model, self._collate(part), weight)
         except (RuntimeError, MemoryError) as error:
-            fault = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            fault = first_line(error)
             if not is_out_of_memory(error):
                 if self.on_cpu:
                     raise

@@ -1,19 +1,16 @@
-"""Parquet for `row_streams`, in which every column keeps its type."""
+"""Parquet for `row_sinks`: every column keeps its type."""
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from reward_model.common.errors import UserError
-from reward_model.common.files import new_file, reading
+from reward_model.common.files import new_file
 from reward_model.common.messages import Row
 
-BATCH_ROWS = 64  # rows in memory at a time
 ROW_GROUP = 8192  # rows in a row group of the files written
 ARROW_TYPES: dict[Any, pyarrow.DataType] = {
     str: pyarrow.string(),
@@ -22,33 +19,6 @@ ARROW_TYPES: dict[Any, pyarrow.DataType] = {
     bool: pyarrow.bool_(),
     list: pyarrow.list_(pyarrow.float64()),
 }
-
-
-def open_parquet(source: str, open_files: ExitStack) -> tuple[Iterator[Row], dict[str, Any]]:
-    """The rows of a file, to be read while `open_files` is open, and its columns with their types.
-
-    Raises:
-        UserError: the file cannot be read; also while its rows are.
-    """
-    with _reading(source):
-        file = open_files.enter_context(pyarrow.parquet.ParquetFile(source))
-    return _rows(file, source), {field.name: field.type for field in file.schema_arrow}
-
-
-def _rows(file: pyarrow.parquet.ParquetFile, source: str) -> Iterator[Row]:
-    with _reading(source):
-        for batch in file.iter_batches(BATCH_ROWS):
-            yield from batch.to_pylist()
-
-
-@contextmanager
-def _reading(source: str) -> Iterator[None]:
-    """As `files.reading`, for Arrow's own errors too."""
-    try:
-        with reading(source):
-            yield
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{source} cannot be read: {' '.join(str(error).split())}") from None
 
 
 class ParquetSink:
