@@ -128,12 +128,38 @@ def test_pair_losses_are_the_formulas() -> None:
     torch.testing.assert_close(pair_losses(chosen, rejected, margin, 0.0, 0.01), centred)
 
 
+def test_the_loss_of_a_soft_label_is_the_cross_entropy_with_it() -> None:
+    chosen, rejected, margin = torch.tensor([1.0, 0.0, 3.0]), torch.tensor([0.0, 2.0, 1.0]), torch.tensor([0, 0.5, 1.0])
+    label, difference = torch.tensor([0.5, 0.8, 1.0]), chosen - rejected - margin
+    found = pair_losses(chosen, rejected, margin, preference=label)
+    torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(difference, label, reduction="none"))
+    smoothed = 0.9 * label + 0.1 * (1 - label)
+    found = pair_losses(chosen, rejected, margin, 0.1, 0.01, label)
+    expected = F.binary_cross_entropy_with_logits(difference, smoothed, reduction="none")
+    torch.testing.assert_close(found, expected + 0.01 * (chosen + rejected) ** 2)
+
+
+def test_training_on_ties_alone_brings_the_rewards_together_and_on_doubtful_pairs_less_far_apart(
+    tiny_base: Path,
+) -> None:
+    rows = token_rows(encoder_of(tiny_base), 20)
+    options: Any = {"num_train_epochs": 6, "head_learning_rate": 0.1}
+    margins = [
+        run(tiny_base, [row | {"preference": preference} for row in rows], **options)[0].curve[-1]["margin"]
+        for preference in (None, 0.7, 0.5)
+    ]
+    assert margins[0] > margins[1] > 0.3
+    assert abs(margins[2]) < 0.1
+
+
 def test_totals_count_per_pair_and_ties_as_half() -> None:
     totals = PairTotals()
-    totals.add(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 0.0, -1.0]))
-    totals.add(torch.tensor([6.0]), torch.tensor([2.0]))
+    totals.add(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 0.0, -1.0]), torch.tensor([1.0, 0.9, 0.7]))
+    totals.add(torch.tensor([6.0]), torch.tensor([2.0]), torch.tensor([1.0]))
     assert totals.means() == {"loss": 3.0, "accuracy": 2.5 / 4, "margin": 0.5}
     assert totals.ties == 1
+    totals.add(torch.tensor([3.0]), torch.tensor([-3.0]), torch.tensor([0.5]))
+    assert totals.means() == {"loss": 3.0, "accuracy": 2.5 / 4, "margin": -0.2}, "a tie has no side to get right"
 
 
 def gradients_of_the_only_step(
@@ -222,7 +248,7 @@ def test_micro_batches_change_no_gradient(tiny_base: Path, monkeypatch: pytest.M
 def test_each_response_is_computed_once_where_its_prompt_fits(tiny_base: Path) -> None:
     rows = tournament_rows(encoder_of(tiny_base), [8, 3])
     collate = PairCollator(0, packed_batch, torch.arange(1000))
-    batch = collate([row | {"number": number, "weight": 1.0} for number, row in enumerate(rows)])
+    batch = collate([row | {"number": n, "weight": 1.0, "preference": 1.0} for n, row in enumerate(rows)])
     assert batch["group_sizes"].tolist() == [8, 3]
     assert len(batch["ends"]) == 11
     assert len(batch["chosen"]) == len(batch["rejected"]) == 28 + 3

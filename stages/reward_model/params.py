@@ -84,6 +84,12 @@ class DataParams:
     rejected_column: Text = Field(description="column with the other response")
     margin_column: Text = Field(description="column with how much better chosen is; used if present")
     source_column: Text = Field(description="column with where a pair comes from; used if present")
+    preference_column: Text = Field(
+        description="column with the probability that chosen is better, 0 to 1; where absent it is 1"
+    )
+    keep_ties: bool = Field(
+        description="train on pairs whose preference is 0.5, too; otherwise they are skipped and counted"
+    )
     max_samples: Annotated[Int, Field(ge=1)] = Field(description="training pairs at most, spread over the prompts")
     max_eval_samples: Annotated[Int, Field(ge=1)] = Field(
         description="validation pairs at most, and test pairs at most, spread over the prompts"

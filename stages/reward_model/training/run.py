@@ -116,7 +116,12 @@ class Training:
         padding = min(self.pairs, key=lambda pair: len(pair["chosen_ids"]) + len(pair["rejected_ids"]))
         weights = [*plan.weights, 0.0]
         rows = [
-            {"number": number, "weight": weights[number], **{key: pair[key] for key in COLUMNS}}
+            {
+                **{key: pair[key] for key in COLUMNS},
+                "number": number,
+                "weight": weights[number],
+                "preference": 1.0 if pair.get("preference") is None else pair["preference"],
+            }
             for number, pair in enumerate([*self.pairs, padding])
         ]
         trainer = PairTrainer(

@@ -24,24 +24,26 @@ from reward_model.modeling.batching import (
     packed_length,
 )
 
+LABELS = ("margin", "preference", "weight")  # of a comparison, numbers
+
 PairRow = Mapping[str, Any]
 MicroBatch = list[int]  # the numbers of its comparisons
 
 
 @dataclass
 class PairCollator:
-    """Make a batch of rows that have number, prompt_id, chosen_ids, rejected_ids, margin and weight."""
+    """Make a batch of rows that have number, prompt_id, chosen_ids, rejected_ids, margin, preference and weight."""
 
     pad_token_id: int
     layout: Layout
     compact_ids: torch.Tensor  # the model's id of every token
 
     def __call__(self, pairs: Sequence[PairRow]) -> Batch:
-        """A batch of the distinct responses in the layout, with six fields more.
+        """A batch of the distinct responses in the layout, with a few fields more.
 
         Returns:
             As the layout, of N sequences; chosen and rejected, which of the sequences each pair compares, margin,
-            weight and number of the pairs, each (pairs,).
+            preference, weight and number of the pairs, each (pairs,).
         """
         groups, places = distinct_groups(pairs)
         starts = list(accumulate(map(len, groups), initial=0))
@@ -51,8 +53,7 @@ class PairCollator:
         return batch | {
             "chosen": sides[:, 0],
             "rejected": sides[:, 1],
-            "margin": torch.tensor([float(pair["margin"]) for pair in pairs]),
-            "weight": torch.tensor([float(pair["weight"]) for pair in pairs]),
+            **{name: torch.tensor([float(pair[name]) for pair in pairs]) for name in LABELS},
             "numbers": torch.tensor([pair["number"] for pair in pairs]),
         }
 

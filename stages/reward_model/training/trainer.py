@@ -19,6 +19,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import is_disk_trouble
+from reward_model.data.pairs import TIE
 from reward_model.modeling.batching import Batch
 from reward_model.modeling.forward import reward_head
 from reward_model.params import TrainParams
@@ -26,7 +27,7 @@ from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import Checkpoints
 from reward_model.training.losses import PairTotals, pair_accuracy, pair_losses
 from reward_model.training.oom import DeviceFailed, MemoryFallback, is_out_of_memory, release_memory
-from reward_model.training.sampler import MicroBatch, Step, TrainingPlan
+from reward_model.training.sampler import LABELS, MicroBatch, Step, TrainingPlan
 
 WINDOW = 64  # pairs behind the loss and accuracy that the progress bar shows
 
@@ -65,7 +66,7 @@ class PairTrainer(RewardTrainer):
         self.totals = PairTotals()
         self.since_log = PairTotals()
         self.recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
-        # Of the step under way: losses and margins (pairs, 2) of each micro-batch on this process.
+        # Of the step under way: losses, margins and preferences (pairs, 3) of each micro-batch on this process.
         self._micro_losses: list[torch.Tensor] = []
 
     def get_train_dataloader(self) -> DataLoader[Step]:
@@ -114,16 +115,22 @@ class PairTrainer(RewardTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """This micro-batch's share of the weighted mean of the pair losses of the effective batch."""
-        margin, weight, numbers = (inputs.pop(name) for name in ("margin", "weight", "numbers"))
+        margin, preference, weight = (inputs.pop(name) for name in LABELS)
+        numbers = inputs.pop("numbers")
         sides = inputs.pop("chosen"), inputs.pop("rejected")
         scores = model(**inputs)
         chosen, rejected = (scores[side] for side in sides)
         losses = pair_losses(
-            chosen, rejected, margin, self.params.label_smoothing, self.params.center_rewards_coefficient
+            chosen,
+            rejected,
+            margin,
+            self.params.label_smoothing,
+            self.params.center_rewards_coefficient,
+            preference,
         )
         are_pairs = numbers < len(self.pair_ids)  # the plan fills up with a row that is none
         self._require_finite(losses[are_pairs], numbers[are_pairs])
-        found = torch.stack([losses, chosen - rejected], dim=1).detach().float()
+        found = torch.stack([losses, chosen - rejected, preference], dim=1).detach().float()
         self._micro_losses.append(found[are_pairs])
         assert num_items_in_batch is not None
         # Gradients are averaged over processes, so each one's share is scaled up by their number.
@@ -256,10 +263,11 @@ class PairTrainer(RewardTrainer):
             padded = pad_across_processes(found, pad_index=cast(int, torch.nan))
             found = cast(torch.Tensor, self.accelerator.gather(padded))
             found = found[~found[:, 0].isnan()]
-        losses, margins = found.unbind(1)
-        self.totals.add(losses, margins)
-        self.since_log.add(losses, margins)
-        self.recent.extend(zip(losses.tolist(), pair_accuracy(margins).tolist(), strict=True))
+        losses, margins, preferences = found.unbind(1)
+        self.totals.add(losses, margins, preferences)
+        self.since_log.add(losses, margins, preferences)
+        correct = torch.where(preferences == TIE, torch.nan, pair_accuracy(margins))
+        self.recent.extend(zip(losses.tolist(), correct.tolist(), strict=True))
         self._micro_losses.clear()
 
     def _require_finite(self, losses: torch.Tensor, numbers: torch.Tensor) -> None:
