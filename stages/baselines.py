@@ -19,7 +19,7 @@ from reward_model.common.files import new_folder
 from reward_model.common.tables import read_parquet, write_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.evaluation_sets import evaluation_sets, read_set_pairs
-from reward_model.data.pairs import Pair
+from reward_model.data.pairs import TIE, Pair
 from reward_model.evaluation.baselines import FeatureBaseline, TextBaseline
 from reward_model.evaluation.response_style import find_traits
 from reward_model.modeling.batching import pairs_to_groups
@@ -36,7 +36,7 @@ TOKENS = Path("data/tokens")
 def main() -> None:
     params = load_params()
     encoder = Encoder.load(TOKENS / "tokenizer")
-    train_rows = read_parquet(TOKENS / "train.parquet")
+    train_rows = [row for row in read_parquet(TOKENS / "train.parquet") if row.get("preference") != TIE]
     model = build_reward_model(Path("models/base"), encoder, seed=0)
     pad_token_id = encoder.contract.pad_token_id
     train = params.train

@@ -52,17 +52,22 @@ def parse_source(data: DataParams) -> ParsedPairs:
         return parse_pairs(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval)
     path = Path(data.path) if data.source == "path" else RAW / "hub.parquet"
     columns = Columns(
-        data.prompt_column, data.chosen_column, data.rejected_column, data.margin_column, data.source_column
+        data.prompt_column,
+        data.chosen_column,
+        data.rejected_column,
+        data.margin_column,
+        data.source_column,
+        data.preference_column,
     )
     default_source = path.name.split(".")[0] if data.source == "path" else data.source
-    parsed = parse_pairs(read_rows(path), from_columns(columns, default_source))
+    parsed = parse_pairs(read_rows(path), from_columns(columns, default_source, keep_ties=data.keep_ties))
     require_columns(parsed, columns)
     return parsed
 
 
-def from_columns(columns: Columns, default_source: str) -> Callable[[Row], Pair]:
+def from_columns(columns: Columns, default_source: str, *, keep_ties: bool) -> Callable[[Row], Pair]:
     """The reader of rows with these columns."""
-    return lambda row: pair_from_row(row, columns, default_source)
+    return lambda row: pair_from_row(row, columns, default_source, keep_ties=keep_ties)
 
 
 def pair_from_alpaca_eval(row: Row) -> Pair:
@@ -85,7 +90,7 @@ def pair_from_alpaca_eval(row: Row) -> Pair:
 def make_splits(
     parsed: ParsedPairs, external_prompts: set[str], data: DataParams
 ) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
-    """Split by prompt, and limit the pairs of each split.
+    """Split by prompt, and limit the pairs of each split. Ties are for training alone: there is nothing to get right.
 
     Args:
         parsed: the pairs.
@@ -108,6 +113,9 @@ def make_splits(
     for name in ("train", "validation"):
         splits[name] = [pair for pair in splits[name] if pair.prompt_id not in external_prompts]
     leaked = before - sum(map(len, splits.values()))
+    ties = {name: [pair for pair in splits[name] if pair.is_tie] for name in ("validation", "heldout")}
+    for name in ties:
+        splits[name] = [pair for pair in splits[name] if not pair.is_tie]
     available = {name: len(pairs) for name, pairs in splits.items()}
     most = {"train": data.max_samples, "validation": data.max_eval_samples, "heldout": data.max_eval_samples}
     splits = {name: choose_pairs(pairs, most[name], data.seed) for name, pairs in splits.items()}
@@ -116,6 +124,7 @@ def make_splits(
         "source": data.source,
         **parsed.counts(),
         "prompts_of_mt_bench_removed": leaked,
+        **({"ties_not_evaluated": sum(map(len, ties.values()))} if data.keep_ties else {}),
         "available": available,
         "splits": {name: describe(pairs) for name, pairs in splits.items()},
     }

@@ -13,6 +13,7 @@ from reward_model.modeling.batching import (
     Batch,
     Layout,
     _mask,
+    distinct_groups,
     masked_batch,
     packed_batch,
     packed_length,
@@ -21,7 +22,7 @@ from reward_model.modeling.batching import (
 )
 from reward_model.modeling.forward import reward_head, rewards, share_prefixes
 from reward_model.modeling.model import build_reward_model
-from reward_model.scoring.inference import distinct_groups, prepare_for_scoring, score_groups
+from reward_model.scoring.inference import prepare_for_scoring, score_groups
 from reward_model.training.losses import pair_losses
 
 PAIRS: dict[str, list[Group]] = {
@@ -235,3 +236,15 @@ def test_rewards_of_distinct_groups_are_those_of_the_pairs(model: PreTrainedMode
     alone = dict(score_groups(model, pairs_to_groups(rows), 0, batch_size=1))
     for number, of_pair in enumerate(places):
         assert [together[group][place] for group, place in of_pair] == pytest.approx(alone[number], abs=1e-5)
+
+
+def test_sequences_of_a_prompt_that_begin_differently_stand_together_only_where_it_saves_tokens() -> None:
+    """Two questions of one conversation have one prompt_id."""
+    long, other = [5, *range(100, 140)], [5, *range(200, 240)]
+    rows = [
+        {"prompt_id": "a", "chosen_ids": [*prompt, first, 2], "rejected_ids": [*prompt, second, 2]}
+        for prompt, first, second in [(long, 10, 11), (other, 10, 11), (long, 12, 10), (other, 13, 14)]
+    ]
+    groups, places = distinct_groups(rows)
+    assert [[ids[-2] for ids in group] for group in groups] == [[10, 11, 12], [10, 11, 13, 14]]
+    assert places == [((0, 0), (0, 1)), ((1, 0), (1, 1)), ((0, 2), (0, 0)), ((1, 2), (1, 3))]

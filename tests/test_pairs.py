@@ -73,6 +73,13 @@ def test_a_multi_turn_transcript_keeps_its_turns() -> None:
         ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": "wide"}, "bad_margin"),
         ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": float("nan")}, "bad_margin"),
         ({"prompt": "Q", "chosen": "A", "rejected": "B", "margin": -1}, "bad_margin"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "preference": 1.01}, "bad_preference"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "preference": -0.1}, "bad_preference"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "preference": "yes"}, "bad_preference"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "preference": float("nan")}, "bad_preference"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "preference": True}, "bad_preference"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "preference": [1]}, "bad_preference"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B", "preference": "0.5"}, "tie"),
     ],
 )
 def test_a_row_that_is_no_pair_is_skipped_with_its_reason(row: dict[str, Any], reason: str) -> None:
@@ -119,10 +126,33 @@ def test_a_missing_column_names_those_found_and_the_key_to_set() -> None:
         require_columns(parsed, COLUMNS)
 
 
+def test_a_preference_is_kept_and_the_preferred_side_is_chosen() -> None:
+    row = {"prompt": "Q", "chosen": "A", "rejected": "B"}
+    assert pair(row | {"preference": ""}).preference is None
+    assert pair(row | {"preference": "0.75"}) == Pair((user("Q"),), "A", "B", "test", None, 0.75)
+    assert pair(row | {"preference": 0.25}) == Pair((user("Q"),), "B", "A", "test", None, 0.75)
+    assert pair(row | {"preference": 0}) == Pair((user("Q"),), "B", "A", "test", None, 1.0)
+    tie = pair_from_row(row | {"preference": 0.5}, COLUMNS, "test", keep_ties=True)
+    assert tie.is_tie
+    assert not pair(row).is_tie
+
+
+def test_a_tie_has_no_order_and_contradicts_a_preference() -> None:
+    row = {"prompt": "Q", "chosen": "A", "rejected": "B", "preference": 0.5}
+    swapped = row | {"chosen": "B", "rejected": "A"}
+    parsed = parse_pairs([row, swapped], lambda row: pair_from_row(row, COLUMNS, "test", keep_ties=True))
+    assert parsed.counts() == {"rows": 2, "kept": 1, "skipped": {"duplicate": 1}}
+    rows = [row, swapped | {"preference": 0.9}]
+    parsed = parse_pairs(rows, lambda row: pair_from_row(row, COLUMNS, "test", keep_ties=True))
+    assert parsed.counts() == {"rows": 2, "kept": 0, "skipped": {"contradiction": 2}}
+
+
 def test_records_survive_a_round_trip() -> None:
     made = Pair((user("Q"), assistant("x"), user("R")), "A", "B", "s", 0.5)
     assert Pair.from_record(made.to_record()) == made
-    assert "margin" not in Pair((user("Q"),), "A", "B", "s").to_record()
+    assert not {"margin", "preference"} & set(Pair((user("Q"),), "A", "B", "s").to_record())
+    doubtful = Pair((user("Q"),), "A", "B", "s", preference=0.75)
+    assert Pair.from_record(doubtful.to_record()) == doubtful
 
 
 def many_pairs(count: int) -> list[Pair]:

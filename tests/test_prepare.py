@@ -1,12 +1,14 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 import prepare
 from conftest import Project, make_pairs, mt_bench_row, write_rows
+from reward_model.common.tables import read_parquet
 from reward_model.data.conversations import InvalidRow
 
 
@@ -27,6 +29,31 @@ def test_counts_add_up_and_rejects_are_kept(project: Project) -> None:
         "duplicate",
         "missing_column",
     ]
+
+
+def test_preferences_reach_the_tokens_and_ties_only_training(project: Project) -> None:
+    rows: list[dict[str, Any]] = list(make_pairs(60))
+    preferences = [None, 0.8, 0.5] * 20
+    rows = [row if p is None else row | {"p": p} for row, p in zip(rows, preferences, strict=True)]
+    write_rows(project.folder / "data/own/pairs.jsonl", [*rows, rows[0] | {"prompt": "P", "p": 2}])
+    project.set_params({"data.preference_column": "p"})
+    project.stage("prepare")
+    counts = project.read("metrics/data.json")
+    assert counts["skipped"] == {"bad_preference": 1, "tie": 20}
+    assert "ties_not_evaluated" not in counts
+    project.set_params({"data.keep_ties": True})
+    project.stage("prepare")
+    counts = project.read("metrics/data.json")
+    assert counts["skipped"] == {"bad_preference": 1}
+    assert counts["ties_not_evaluated"] > 0
+    assert sum(of_split["pairs"] for of_split in counts["splits"].values()) == 60 - counts["ties_not_evaluated"]
+    project.stage("tokenize_pairs")
+    found = {
+        name: {row.get("preference") for row in read_parquet(project.folder / f"data/tokens/{name}.parquet")}
+        for name in ("train", "validation", "heldout")
+    }
+    assert found["train"] == {None, 0.8, 0.5}
+    assert found["validation"] | found["heldout"] == {None, 0.8}
 
 
 def test_max_samples_limits_training_pairs_only(project: Project) -> None:

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 import train as train_stage
-from conftest import ROOT, Project
+from conftest import ROOT, Project, make_pairs, write_rows
 from reward_model.common.errors import UserError
 from reward_model.common.files import hash_folder
 from reward_model.modeling.device_check import Compute
@@ -134,7 +134,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, message: str, *,
     original = PairTrainer.compute_loss
 
     def compute_loss(self: PairTrainer, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
-        too_many = len(inputs["ends"]) // 2 > most and not self.memory_fallback.checkpointing
+        too_many = len(inputs["numbers"]) > most and not self.memory_fallback.checkpointing
         if too_many and not backward:
             raise RuntimeError(message)
         loss = original(self, model, inputs, *rest, **options)
@@ -460,7 +460,8 @@ IN_TWO_PROCESSES = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "sta
 def test_two_processes_train_as_one_with_the_same_effective_batch(
     project: Project, environment: dict[str, str]
 ) -> None:
-    """27 pairs do not divide: what fills up the shares counts for nothing. Killed, they go on as they would have."""
+    """Prompts with three comparisons each: what fills up the shares counts for nothing. Killed, they go on exactly."""
+    write_rows(project.folder / "data/own/pairs.jsonl", compared_with_each_other(40))
     project.set_params({"data.max_samples": 27, "train.num_train_epochs": 6, "train.save_steps": 3})
     for name in ("prepare", "tokenize_pairs"):
         project.stage(name)
@@ -495,6 +496,18 @@ def test_two_processes_train_as_one_with_the_same_effective_batch(
     for name, expected in weights_of_two.items():
         torch.testing.assert_close(weights(project)[name], expected, rtol=0, atol=1e-5, msg=name)
     assert project.read("metrics/train.json")["pairs"] == 6 * 27
+
+
+def compared_with_each_other(prompts: int) -> list[dict[str, str]]:
+    """Prompts with three responses, each compared with each."""
+    rows = []
+    for row in make_pairs(prompts):
+        best, middle, worst = row["chosen"], f"{row['chosen']} or {row['rejected']}", row["rejected"]
+        rows += [
+            {"prompt": row["prompt"], "chosen": chosen, "rejected": rejected}
+            for chosen, rejected in ((best, middle), (best, worst), (middle, worst))
+        ]
+    return rows
 
 
 SPY = """

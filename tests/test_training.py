@@ -1,8 +1,7 @@
 import dataclasses
-import random
-from functools import partial
+import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,11 +12,16 @@ from conftest import ROOT, make_pairs
 from reward_model.common.errors import UserError
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.encoder import Encoder
+from reward_model.modeling.batching import Layout, masked_batch, packed_batch, padded_batch
+from reward_model.modeling.forward import reward_head, rewards, share_prefixes
 from reward_model.modeling.model import build_reward_model, save_reward_model
 from reward_model.params import TrainParams, load_params
+from reward_model.training import config as training_config
+from reward_model.training import run as training_run
 from reward_model.training.losses import PairTotals, pair_losses
 from reward_model.training.run import TrainingResult, train
-from reward_model.training.sampler import EffectiveBatchSampler, balanced
+from reward_model.training.sampler import PairCollator
+from reward_model.training.trainer import PairTrainer
 
 PARAMS = dataclasses.replace(
     load_params(ROOT / "params.yaml").train, device="cpu", precision="fp32", learning_rate=1e-3, head_learning_rate=1e-2
@@ -39,7 +43,21 @@ def token_rows(encoder: Encoder, count: int) -> list[dict[str, Any]]:
     rows = []
     for row in make_pairs(count):
         ids = encoder.encode([{"role": "user", "content": row["prompt"]}], [row["chosen"], row["rejected"]]).ids
-        rows.append({"chosen_ids": ids[0], "rejected_ids": ids[1], "margin": 0.0})
+        rows.append({"prompt_id": row["prompt"], "chosen_ids": ids[0], "rejected_ids": ids[1], "margin": 0.0})
+    return rows
+
+
+def tournament_rows(encoder: Encoder, sizes: list[int]) -> list[dict[str, Any]]:
+    """Prompts with so many responses, each compared with each."""
+    words = [text for row in make_pairs(60) for text in (row["chosen"], row["rejected"])]
+    rows = []
+    for number, size in enumerate(sizes):
+        name = f"question {number} of several answers?"
+        ids = encoder.encode([{"role": "user", "content": name}], words[10 * number : 10 * number + size]).ids
+        rows += [
+            {"prompt_id": name, "chosen_ids": chosen, "rejected_ids": rejected, "margin": 0.0}
+            for chosen, rejected in itertools.combinations(ids, 2)
+        ]
     return rows
 
 
@@ -110,40 +128,138 @@ def test_pair_losses_are_the_formulas() -> None:
     torch.testing.assert_close(pair_losses(chosen, rejected, margin, 0.0, 0.01), centred)
 
 
+def test_the_loss_of_a_soft_label_is_the_cross_entropy_with_it() -> None:
+    chosen, rejected, margin = torch.tensor([1.0, 0.0, 3.0]), torch.tensor([0.0, 2.0, 1.0]), torch.tensor([0, 0.5, 1.0])
+    label, difference = torch.tensor([0.5, 0.8, 1.0]), chosen - rejected - margin
+    found = pair_losses(chosen, rejected, margin, preference=label)
+    torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(difference, label, reduction="none"))
+    smoothed = 0.9 * label + 0.1 * (1 - label)
+    found = pair_losses(chosen, rejected, margin, 0.1, 0.01, label)
+    expected = F.binary_cross_entropy_with_logits(difference, smoothed, reduction="none")
+    torch.testing.assert_close(found, expected + 0.01 * (chosen + rejected) ** 2)
+
+
+def test_training_on_ties_alone_brings_the_rewards_together_and_on_doubtful_pairs_less_far_apart(
+    tiny_base: Path,
+) -> None:
+    rows = token_rows(encoder_of(tiny_base), 20)
+    options: Any = {"num_train_epochs": 6, "head_learning_rate": 0.1}
+    margins = [
+        run(tiny_base, [row | {"preference": preference} for row in rows], **options)[0].curve[-1]["margin"]
+        for preference in (None, 0.7, 0.5)
+    ]
+    assert margins[0] > margins[1] > 0.3
+    assert abs(margins[2]) < 0.1
+
+
 def test_totals_count_per_pair_and_ties_as_half() -> None:
     totals = PairTotals()
-    totals.add(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 0.0, -1.0]))
-    totals.add(torch.tensor([6.0]), torch.tensor([2.0]))
+    totals.add(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 0.0, -1.0]), torch.tensor([1.0, 0.9, 0.7]))
+    totals.add(torch.tensor([6.0]), torch.tensor([2.0]), torch.tensor([1.0]))
     assert totals.means() == {"loss": 3.0, "accuracy": 2.5 / 4, "margin": 0.5}
     assert totals.ties == 1
+    totals.add(torch.tensor([3.0]), torch.tensor([-3.0]), torch.tensor([0.5]))
+    assert totals.means() == {"loss": 3.0, "accuracy": 2.5 / 4, "margin": -0.2}, "a tie has no side to get right"
 
 
-def test_the_order_is_new_every_epoch_and_sorted_only_within_effective_batches() -> None:
-    lengths = [n * 37 % 101 for n in range(50)]
-    sampler = EffectiveBatchSampler(lengths, 8, seed=3, arrange=partial(sorted, key=lambda number: lengths[number]))
-    first = list(sampler)
-    sampler.set_epoch(1)
-    second = list(sampler)
-    assert sorted(first) == sorted(second) == list(range(50))
-    assert {frozenset(first[i : i + 8]) for i in range(0, 50, 8)} != {
-        frozenset(second[i : i + 8]) for i in range(0, 50, 8)
-    }
-    for start in range(0, 50, 8):
-        batch = [lengths[number] for number in first[start : start + 8]]
-        assert batch == sorted(batch)
+def gradients_of_the_only_step(
+    base: Path, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, layout: Layout, **changes: Any
+) -> tuple[dict[str, torch.Tensor], float]:
+    """The gradients of a training of one step, from a model whose head is not zero, and the loss that it tells."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(self: PairTrainer) -> None:
+        parameters = cast(torch.nn.Module, self.model).named_parameters()
+        found.update({name: each.grad.clone() for name, each in parameters if each.grad is not None})
+        end_step(self)
+
+    with monkeypatch.context() as patched:
+        end_step = PairTrainer._end_step
+        patched.setattr(PairTrainer, "_end_step", keep)
+        device = torch.device("cuda" if layout is masked_batch else "cpu")
+        choose = padded_layout if layout is padded_batch else lambda model, _: share_prefixes(model, device)
+        patched.setattr(training_run, "share_prefixes", choose)
+        model = model_with_a_head(base)
+        params = dataclasses.replace(PARAMS, gradient_accumulation_steps=1, weight_decay=1e-9, **changes)
+        loss = train(model, encoder_of(base), rows, params).summary["loss"]
+    return found, loss
 
 
-def test_micro_batches_of_an_effective_batch_have_about_the_same_number_of_tokens() -> None:
-    generator = random.Random(0)
-    for count in (16, 14, 5, 3, 1):
-        lengths = [generator.randrange(20, 512) for _ in range(40)]
-        numbers = generator.sample(range(40), count)
-        order = balanced(numbers, lengths, 4)
-        assert sorted(order) == sorted(numbers)
-        tokens = [sum(lengths[number] for number in order[start : start + 4]) for start in range(0, count, 4)]
-        if count == 16:
-            assert max(tokens) - min(tokens) < 256
-    assert balanced([0, 1, 2, 3], [100, 10, 20, 90], 2) == [0, 1, 3, 2]
+def model_with_a_head(base: Path) -> PreTrainedModel:
+    model = build_reward_model(base, encoder_of(base), PARAMS.seed)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(reward_head(model).weight)
+    return model
+
+
+def padded_layout(model: PreTrainedModel, device: torch.device) -> Layout:
+    return padded_batch
+
+
+def one_by_one(base: Path, rows: list[dict[str, Any]], weights: list[float]) -> tuple[dict[str, torch.Tensor], float]:
+    """The gradients and the mean loss of comparisons computed each alone, as two padded rows."""
+    model = model_with_a_head(base)
+    losses = []
+    for row, weight in zip(rows, weights, strict=True):
+        chosen, rejected = rewards(model, **padded_batch([[row["chosen_ids"], row["rejected_ids"]]], 0)).unbind(0)
+        loss = -F.logsigmoid(chosen - rejected)
+        (loss * weight / sum(weights)).backward()
+        losses.append(loss.item())
+    gradients = {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
+    return gradients, sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("weigh", ["comparison", "prompt"])
+@pytest.mark.parametrize("layout", [packed_batch, masked_batch, padded_batch])
+def test_a_steps_gradient_is_that_of_its_comparisons_computed_one_by_one(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, layout: Layout, weigh: Any
+) -> None:
+    """Prompts with 4, 10, 2 and 3 responses in one effective batch, that of 10 in several groups."""
+    rows = tournament_rows(encoder_of(tiny_base), [4, 10, 2, 3])
+    prompts = [row["prompt_id"] for row in rows]
+    weights = [1.0 if weigh == "comparison" else 1 / prompts.count(prompt) for prompt in prompts]
+    expected, mean_loss = one_by_one(tiny_base, rows, weights)
+    found, loss = gradients_of_the_only_step(
+        tiny_base,
+        rows,
+        monkeypatch,
+        layout,
+        comparison_weight=weigh,
+        per_device_train_batch_size=len(rows),
+    )
+    assert loss == pytest.approx(mean_loss, rel=1e-5), "the loss that is told is that of each comparison alike"
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-8, name
+
+
+def test_micro_batches_change_no_gradient(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tournament_rows(encoder_of(tiny_base), [3, 3, 2, 4])
+    expected, _ = one_by_one(tiny_base, rows, [1.0] * len(rows))
+    monkeypatch.setattr(training_config, "effective_batch_size", lambda _: len(rows))
+    for size in (1, 3, 5):
+        found, _ = gradients_of_the_only_step(
+            tiny_base, rows, monkeypatch, packed_batch, per_device_train_batch_size=size
+        )
+        for name, gradient in expected.items():
+            assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-8, name
+
+
+def test_each_response_is_computed_once_where_its_prompt_fits(tiny_base: Path) -> None:
+    rows = tournament_rows(encoder_of(tiny_base), [8, 3])
+    collate = PairCollator(0, packed_batch, torch.arange(1000))
+    batch = collate([row | {"number": n, "weight": 1.0, "preference": 1.0} for n, row in enumerate(rows)])
+    assert batch["group_sizes"].tolist() == [8, 3]
+    assert len(batch["ends"]) == 11
+    assert len(batch["chosen"]) == len(batch["rejected"]) == 28 + 3
+
+
+def test_prompts_in_parts_are_told_in_one_line(tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = encoder_of(tiny_base)
+    run(tiny_base, tournament_rows(encoder, [5, 2]))
+    assert "prompts with more than 8 comparisons or 8 responses, trained in parts: 1\n" in capsys.readouterr().err
+    run(tiny_base, tournament_rows(encoder, [4, 2]))
+    assert "in parts" not in capsys.readouterr().err
 
 
 def test_embeddings_of_tokens_that_do_not_occur_are_left_alone_and_the_others_trained(tiny_base: Path) -> None:
@@ -159,16 +275,6 @@ def test_embeddings_of_tokens_that_do_not_occur_are_left_alone_and_the_others_tr
     old, new = (model.get_parameter("model.embed_tokens.weight").detach() for model in (before, small))
     assert unseen and torch.equal(old[unseen], new[unseen])
     assert (old[seen] != new[seen]).any(dim=1).float().mean() > 0.5  # those of a common beginning may cancel out
-
-
-def test_the_trainer_moves_on_to_a_new_order_each_epoch(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    epochs: list[int] = []
-    set_epoch = EffectiveBatchSampler.set_epoch
-    monkeypatch.setattr(
-        EffectiveBatchSampler, "set_epoch", lambda self, epoch: (epochs.append(epoch), set_epoch(self, epoch))[1]
-    )
-    run(tiny_base, num_train_epochs=2)
-    assert {0, 1} <= set(epochs)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_cure(tiny_base: Path) -> None:

@@ -84,6 +84,12 @@ class DataParams:
     rejected_column: Text = Field(description="column with the other response")
     margin_column: Text = Field(description="column with how much better chosen is; used if present")
     source_column: Text = Field(description="column with where a pair comes from; used if present")
+    preference_column: Text = Field(
+        description="column with the probability that chosen is better, 0 to 1; where absent it is 1"
+    )
+    keep_ties: bool = Field(
+        description="train on pairs whose preference is 0.5, too; otherwise they are skipped and counted"
+    )
     max_samples: Annotated[Int, Field(ge=1)] = Field(description="training pairs at most, spread over the prompts")
     max_eval_samples: Annotated[Int, Field(ge=1)] = Field(
         description="validation pairs at most, and test pairs at most, spread over the prompts"
@@ -138,9 +144,15 @@ class TrainParams:
         description="peak learning rate of the reward head, which starts at zero"
     )
     num_train_epochs: Annotated[Float, Field(gt=0)] = Field(description="passes over the training pairs")
-    per_device_train_batch_size: Annotated[Int, Field(ge=1)] = Field(description="pairs in a micro-batch")
+    per_device_train_batch_size: Annotated[Int, Field(ge=1)] = Field(
+        description="comparisons in a micro-batch; a prompt that has more is computed in one of its own"
+    )
     gradient_accumulation_steps: Annotated[Int, Field(ge=1)] = Field(
-        description="micro-batches in an optimizer step; times the batch size = the effective batch, in pairs"
+        description="times the batch size = the effective batch: an optimizer step takes whole prompts with up to so "
+        "many comparisons"
+    )
+    comparison_weight: Literal["comparison", "prompt"] = Field(
+        description="what counts alike in the loss: each `comparison`, or each `prompt`, shared by its comparisons"
     )
     warmup_ratio: Annotated[Float, Field(ge=0, lt=1)] = Field(description="share of the steps with rising rate")
     weight_decay: Annotated[Float, Field(ge=0)] = Field(description="AdamW's decoupled weight decay")

@@ -71,7 +71,7 @@ def tokenized_pairs(mix: str, count: int, seed: int) -> list[dict[str, Any]]:
     rows = []
     for pair in random.Random(seed).sample(pairs, warm_up + count):
         chosen, rejected = encoder.encode(pair.prompt, [pair.chosen, pair.rejected]).ids
-        rows.append({"chosen_ids": chosen, "rejected_ids": rejected, "margin": 0.0})
+        rows.append({"prompt_id": pair.prompt_id, "chosen_ids": chosen, "rejected_ids": rejected, "margin": 0.0})
     return rows
 
 
@@ -91,7 +91,7 @@ def in_own_process(side: str, tokens: Path, seed: int) -> dict[str, float]:
 
 
 def measure(side: str, rows: list[dict[str, Any]], seed: int) -> dict[str, float]:
-    """Train on the rows, of which those of the first steps are not timed."""
+    """Train on the rows, of which those of the first steps are not timed (about so many: prompts stay whole)."""
     if side == "ours":
         import reward_model.common.environment  # noqa: F401
 
@@ -141,11 +141,10 @@ def train_trl(rows: list[dict[str, Any]], seed: int) -> tuple["PreTrainedModel",
 
     from reward_model.modeling.devices import choose_device
     from reward_model.params import load_params
-    from reward_model.training.sampler import EffectiveBatchSampler
 
     params = load_params().train
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
-    order = EffectiveBatchSampler([0] * len(rows), effective_batch(), seed, arrange=list)
+    order = random.Random(seed).sample(range(len(rows)), len(rows))
     dataset = Dataset.from_list(
         [{key: rows[number][key] for key in ("chosen_ids", "rejected_ids")} for number in order]
     )

@@ -22,6 +22,8 @@ def read_parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def write_parquet(target: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows that all have the same keys."""
+    """Write rows; a key that some of them lack is null there."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: [row.get(name) for row in rows] for name in names}
     with new_file(target) as path:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pydict(columns), path)

@@ -19,6 +19,7 @@ class Columns:
     rejected: str = "rejected"
     margin: str = "margin"
     source: str = "source"
+    preference: str = "preference"
 
 
 class InvalidRow(ValueError):

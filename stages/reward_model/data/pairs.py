@@ -13,16 +13,24 @@ from reward_model.common.errors import UserError
 from reward_model.common.messages import Message, Row, conversation_text, is_unicode
 from reward_model.data.conversations import Columns, InvalidRow, parse_sides
 
+TIE = 0.5  # the preference of a pair without a better side
+
 
 @dataclass(frozen=True)
 class Pair:
-    """Two responses to one prompt, of which people (or a judge) preferred `chosen`."""
+    """Two responses to one prompt, of which people (or a judge) preferred `chosen`.
+
+    Attributes:
+        margin: how much better chosen is.
+        preference: the probability that chosen is better, in [0.5, 1]; 0.5 is a tie, None is 1.
+    """
 
     prompt: tuple[Message, ...]
     chosen: str
     rejected: str
     source: str
     margin: float | None = None
+    preference: float | None = None
 
     @property
     def id(self) -> str:
@@ -35,17 +43,28 @@ class Pair:
         return digest(normalize_prompt(self.prompt))[:16]
 
     def to_record(self) -> Row:
-        """The pair as a JSON object; `margin` only where there is one."""
-        record = {"id": self.id, **asdict(self)}
-        if self.margin is None:
-            del record["margin"]
-        return record
+        """The pair as a JSON object; `margin` and `preference` only where they are given."""
+        optional = {"margin": self.margin, "preference": self.preference}
+        record = {"id": self.id, **asdict(self), **optional}
+        return {key: value for key, value in record.items() if key not in optional or value is not None}
 
     @classmethod
     def from_record(cls, record: Row) -> "Pair":
         """The pair that `to_record` wrote."""
         prompt = tuple(Message(role=turn["role"], content=turn["content"]) for turn in record["prompt"])
-        return cls(prompt, record["chosen"], record["rejected"], record["source"], record.get("margin"))
+        return cls(
+            prompt,
+            record["chosen"],
+            record["rejected"],
+            record["source"],
+            record.get("margin"),
+            record.get("preference"),
+        )
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether neither response was preferred."""
+        return self.preference == TIE
 
 
 @dataclass
@@ -88,7 +107,7 @@ def find_repeats(pairs: Sequence[Pair]) -> list[str | None]:
     """For each pair: duplicate, if it repeats an earlier one; contradiction, if its responses are judged both ways."""
     preferred: dict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)
     for pair in pairs:
-        preferred[_responses_key(pair)].add(_squeeze(pair.chosen))
+        preferred[_responses_key(pair)].add("" if pair.is_tie else _squeeze(pair.chosen))
     seen: set[tuple[str, frozenset[str]]] = set()
     reasons: list[str | None] = []
     for key in map(_responses_key, pairs):
@@ -97,19 +116,32 @@ def find_repeats(pairs: Sequence[Pair]) -> list[str | None]:
     return reasons
 
 
-def pair_from_row(row: Row, columns: Columns, default_source: str) -> Pair:
+def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties: bool = False) -> Pair:
     r"""Make a pair of a row with prompt, chosen and rejected, or with two conversations that share their beginning.
 
+    Where rejected is the preferred one, the sides are swapped.
+
     Raises:
-        InvalidRow: bad_margin, or as `parse_sides` and `checked_pair`.
+        InvalidRow: bad_margin, bad_preference, tie (unless `keep_ties`), or as `parse_sides` and `checked_pair`.
     """
     prompt, chosen, rejected = parse_sides(row, columns)
     source = row.get(columns.source) or default_source
-    return checked_pair(prompt, chosen, rejected, str(source), _margin(row.get(columns.margin)))
+    margin, preference = _margin(row.get(columns.margin)), _preference(row.get(columns.preference))
+    if preference is not None and preference < TIE:
+        chosen, rejected, preference = rejected, chosen, 1 - preference
+    pair = checked_pair(prompt, chosen, rejected, str(source), margin, preference)
+    if pair.is_tie and not keep_ties:
+        raise InvalidRow("tie")
+    return pair
 
 
 def checked_pair(
-    prompt: Sequence[Message], chosen: str, rejected: str, source: str, margin: float | None = None
+    prompt: Sequence[Message],
+    chosen: str,
+    rejected: str,
+    source: str,
+    margin: float | None = None,
+    preference: float | None = None,
 ) -> Pair:
     """A pair with text in every part.
 
@@ -122,7 +154,7 @@ def checked_pair(
         raise InvalidRow("empty")
     if chosen.strip() == rejected.strip():
         raise InvalidRow("chosen_equals_rejected")
-    return Pair(tuple(prompt), chosen, rejected, source, margin)
+    return Pair(tuple(prompt), chosen, rejected, source, margin, preference)
 
 
 def require_columns(parsed: ParsedPairs, columns: Columns, section: str = "data") -> None:
@@ -173,6 +205,18 @@ def _margin(value: Any) -> float | None:
     if not math.isfinite(margin) or margin < 0:
         raise InvalidRow("bad_margin")
     return margin
+
+
+def _preference(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        preference = float(value)
+    except (TypeError, ValueError):
+        raise InvalidRow("bad_preference") from None
+    if isinstance(value, bool) or not 0 <= preference <= 1:
+        raise InvalidRow("bad_preference")
+    return preference
 
 
 def digest(*parts: str) -> str:

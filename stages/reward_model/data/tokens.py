@@ -35,8 +35,8 @@ def count_cuts(encoded: Sequence[EncodedResponses]) -> dict[str, int]:
 
 
 def _token_row(pair: Pair, chosen_ids: TokenIds, rejected_ids: TokenIds) -> TokenRow:
-    # `margin` is 0 where the pair has none; the character counts are for evaluation.
-    return {
+    # `margin` is 0 where the pair has none, `preference` absent; the character counts are for evaluation.
+    row = {
         "id": pair.id,
         "source": pair.source,
         "prompt_id": pair.prompt_id,
@@ -46,3 +46,4 @@ def _token_row(pair: Pair, chosen_ids: TokenIds, rejected_ids: TokenIds) -> Toke
         "chosen_characters": len(pair.chosen),
         "rejected_characters": len(pair.rejected),
     }
+    return row if pair.preference is None else row | {"preference": pair.preference}

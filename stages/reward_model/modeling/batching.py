@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -13,6 +13,12 @@ Batch = dict[str, torch.Tensor]
 
 
 Layout = Callable[[Sequence[Group], int], Batch]  # of groups, and the id of the pad token
+
+
+Place = tuple[int, int]  # the numbers of a group and of a sequence in it
+
+
+MAX_RESPONSES_PER_GROUP = 8
 
 
 ROUND = 64  # masked rows are as long as the next multiple of it
@@ -128,6 +134,61 @@ def padded_batch(groups: Sequence[Group], pad_token_id: int) -> Batch:
 def pairs_to_groups(rows: Iterable[Mapping[str, Any]]) -> list[Group]:
     """The two sequences of each row of data/tokens."""
     return [[row["chosen_ids"], row["rejected_ids"]] for row in rows]
+
+
+def distinct_groups(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Group], list[tuple[Place, Place]]]:
+    """The sequences of rows of data/tokens, each once, those of a prompt together: prompts are computed once.
+
+    Sequences of one `prompt_id` that begin differently (other turns, a prompt cut elsewhere) stand together only where
+    that takes no more tokens.
+
+    Returns:
+        Groups of up to `MAX_RESPONSES_PER_GROUP` sequences; and for each row the places of its chosen and its rejected
+        sequence.
+    """
+    groups: list[_OpenGroup] = []
+    by_prompt: dict[str, list[_OpenGroup]] = {}
+    places: dict[tuple[str, tuple[int, ...]], Place] = {}
+
+    def locate(prompt_id: str, ids: Sequence[int]) -> Place:
+        key = prompt_id, tuple(ids)
+        if key not in places:
+            own = [group for group in by_prompt.get(prompt_id, []) if len(group.sequences) < MAX_RESPONSES_PER_GROUP]
+            best = max(own, key=lambda group: group.tokens_saved_by(ids), default=None)
+            if best is None or best.tokens_saved_by(ids) < 0:
+                best = _OpenGroup(len(groups), len(ids), [])
+                groups.append(best)
+                own.append(best)
+            by_prompt[prompt_id] = own
+            places[key] = best.number, len(best.sequences)
+            best.add(ids)
+        return places[key]
+
+    of_rows = [
+        (locate(row["prompt_id"], row["chosen_ids"]), locate(row["prompt_id"], row["rejected_ids"])) for row in rows
+    ]
+    return [cast(Group, group.sequences) for group in groups], of_rows
+
+
+@dataclass
+class _OpenGroup:
+    """A group under construction: its number, the tokens that its sequences share, and the sequences."""
+
+    number: int
+    prefix: int
+    sequences: list[Sequence[int]]
+
+    def tokens_saved_by(self, ids: Sequence[int]) -> int:
+        """How many tokens fewer it takes to have `ids` here than alone: of n sequences, n - 1 are spared the prefix."""
+        before = max(len(self.sequences) - 1, 0) * self.prefix
+        return len(self.sequences) * self._shared_with(ids) - before
+
+    def add(self, ids: Sequence[int]) -> None:
+        self.prefix = self._shared_with(ids)
+        self.sequences.append(ids)
+
+    def _shared_with(self, ids: Sequence[int]) -> int:
+        return shared_prefix_length([self.sequences[0][: self.prefix], ids]) if self.sequences else len(ids)
 
 
 def packed_length(group: Group) -> int:

@@ -2,24 +2,18 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from reward_model.contract.encoder import Group
-from reward_model.modeling.batching import masked_batch, packed_length, padded_batch
+from reward_model.modeling.batching import distinct_groups, masked_batch, packed_length, padded_batch
 from reward_model.modeling.device_check import choose_compute
 from reward_model.modeling.forward import get_layout, last_states, reward_head, rewards, share_prefixes, to_device
 
 MAX_MASKED_TOKENS = 4096  # tokens; a mask grows with their square
-
-
-Place = tuple[int, int]
-
-
-MAX_RESPONSES_PER_GROUP = 8
 
 
 def prepare_for_scoring(
@@ -102,32 +96,3 @@ def compute_both_sides(
     found = dict(tqdm(compute(groups), total=len(groups), unit="prompt", desc=name))
     chosen, rejected = ([found[group][place] for group, place in of_side] for of_side in zip(*places, strict=True))
     return chosen, rejected
-
-
-def distinct_groups(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Group], list[tuple[Place, Place]]]:
-    """The sequences of rows of data/tokens, each once, those of a prompt together: prompts are computed once.
-
-    Returns:
-        Groups of up to `MAX_RESPONSES_PER_GROUP` sequences; and for each row the places of its chosen and its rejected
-        sequence,
-        a place being the numbers of the group and of the sequence in it.
-    """
-    groups: list[list[Sequence[int]]] = []
-    open_group: dict[str, int] = {}
-    places: dict[tuple[str, tuple[int, ...]], Place] = {}
-
-    def locate(prompt_id: str, ids: Sequence[int]) -> Place:
-        key = prompt_id, tuple(ids)
-        if key not in places:
-            number = open_group.get(prompt_id)
-            if number is None or len(groups[number]) == MAX_RESPONSES_PER_GROUP:
-                number = open_group[prompt_id] = len(groups)
-                groups.append([])
-            places[key] = number, len(groups[number])
-            groups[number].append(ids)
-        return places[key]
-
-    of_rows = [
-        (locate(row["prompt_id"], row["chosen_ids"]), locate(row["prompt_id"], row["rejected_ids"])) for row in rows
-    ]
-    return cast(list[Group], groups), of_rows

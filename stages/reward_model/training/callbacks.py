@@ -1,6 +1,8 @@
 """What goes on beside the steps: progress, resuming, stopping."""
 
+import math
 import sys
+from statistics import mean
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -25,8 +27,10 @@ class ProgressBar(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance to the pairs counted so far."""
         recent = self.trainer.recent
-        loss, accuracy = (sum(values) / len(recent) for values in zip(*recent, strict=True))
-        self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.2f}", refresh=False)
+        loss = mean(loss for loss, _ in recent)
+        sided = [correct for _, correct in recent if not math.isnan(correct)]
+        accuracy = f"{mean(sided):.2f}" if sided else "-"
+        self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy}", refresh=False)
         self.bar.update(self.trainer.totals.pairs - self.bar.n)
 
 
@@ -42,12 +46,6 @@ class ResumeAndStopCallback(TrainerCallback):
     ) -> None:
         """Save as often as params.yaml says now, not as it said when the state was saved."""
         state.save_steps = int(args.save_steps)
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Tell the sampler the epoch: what skips batches and what shares them out hides it from the trainer."""
-        self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Save and stop; and save nothing where training is over anyway."""

@@ -1,32 +1,36 @@
-"""params.yaml's train section as TRL's RewardConfig, and the order of the pairs that goes with it."""
+"""params.yaml's train section as TRL's RewardConfig, and the plan of the steps that goes with it."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import TrainingArguments
 from trl.trainer.reward_config import RewardConfig
 
-from reward_model.modeling.batching import Layout, packed_batch
+from reward_model.modeling.batching import Layout
 from reward_model.modeling.device_check import Compute
+from reward_model.modeling.devices import world_size
 from reward_model.params import TrainParams
-from reward_model.training.sampler import EffectiveBatchSampler, balanced
+from reward_model.training.sampler import PairRow, TrainingPlan, comparison_weights
 
 CURVE_POINTS = 25
 
 
-def reward_config(params: TrainParams, compute: Compute, folder: Path, pairs: int) -> RewardConfig:
-    """params.yaml's train section as TRL has it; `folder` is for checkpoints."""
-    steps = pairs * params.num_train_epochs / (params.per_device_train_batch_size * params.gradient_accumulation_steps)
+def reward_config(params: TrainParams, compute: Compute, folder: Path, steps: int) -> RewardConfig:
+    """params.yaml's train section as TRL has it.
+
+    Args:
+        params: the section.
+        compute: the device.
+        folder: for checkpoints.
+        steps: of the whole training, which to transformers are one epoch: `TrainingPlan` has made batches of them.
+    """
     config = RewardConfig(
         output_dir=str(folder),
         use_cpu=compute.device.type == "cpu",
         bf16=compute.dtype == torch.bfloat16,
         learning_rate=params.learning_rate,
-        num_train_epochs=params.num_train_epochs,
-        per_device_train_batch_size=params.per_device_train_batch_size,
-        gradient_accumulation_steps=params.gradient_accumulation_steps,
+        num_train_epochs=1,
+        per_device_train_batch_size=1,
         warmup_steps=params.warmup_ratio,
         lr_scheduler_type="linear",
         weight_decay=params.weight_decay,
@@ -50,16 +54,20 @@ def reward_config(params: TrainParams, compute: Compute, folder: Path, pairs: in
     return config
 
 
-def effective_batch_sampler(lengths: Sequence[int], config: RewardConfig, layout: Layout) -> EffectiveBatchSampler:
-    """The order in which pairs of these lengths are trained on."""
-    if layout is packed_batch:
-        arrange = partial(balanced, lengths=lengths, batch_size=config.per_device_train_batch_size)
-    else:
-        arrange = partial(sorted, key=lambda number: lengths[number])  # for less padding
-    multiple = config.per_device_train_batch_size * config.world_size if config.world_size > 1 else 1
-    return EffectiveBatchSampler(lengths, effective_batch_size(config), config.seed, arrange, multiple)
+def training_plan(rows: Sequence[PairRow], params: TrainParams, layout: Layout) -> TrainingPlan:
+    """The order in which rows of data/tokens are trained on."""
+    return TrainingPlan(
+        rows,
+        comparison_weights(rows, params.comparison_weight),
+        epochs=params.num_train_epochs,
+        batch_size=params.per_device_train_batch_size,
+        effective_batch=effective_batch_size(params),
+        seed=params.seed,
+        layout=layout,
+        processes=world_size(),
+    )
 
 
-def effective_batch_size(config: TrainingArguments) -> int:
-    """Pairs in an optimizer step, over all processes."""
-    return config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+def effective_batch_size(params: TrainParams) -> int:
+    """Comparisons in an optimizer step at most, over all processes."""
+    return params.per_device_train_batch_size * params.gradient_accumulation_steps * world_size()

@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from reward_model.common.errors import UserError, first_line
 from reward_model.contract.base_tokenizer import load_transformers_tokenizer
 from reward_model.contract.encoder import Encoder
-from reward_model.modeling.batching import Layout, packed_length, pairs_to_groups
+from reward_model.modeling.batching import MAX_RESPONSES_PER_GROUP, Layout, pairs_to_groups
 from reward_model.modeling.device_check import Compute, choose_compute
 from reward_model.modeling.devices import choose_dtype, fsdp_enabled, world_size
 from reward_model.modeling.forward import get_layout, rewards, share_prefixes
@@ -24,8 +24,8 @@ from reward_model.params import TrainParams
 from reward_model.training.callbacks import ProgressBar, ResumeAndStopCallback, say
 from reward_model.training.checkpoints import Checkpoints
 from reward_model.training.compact_embeddings import train_used_embeddings_only
-from reward_model.training.config import effective_batch_sampler, effective_batch_size, reward_config
-from reward_model.training.distributed import full_state_dict, require_known_sharding, setup_fsdp
+from reward_model.training.config import effective_batch_size, reward_config, training_plan
+from reward_model.training.distributed import full_state_dict, is_main_process, require_known_sharding, setup_fsdp
 from reward_model.training.interrupt import StopRequest, catch_stop_signals
 from reward_model.training.lean_layers import lean_layers
 from reward_model.training.lora import lora_adapters
@@ -33,7 +33,7 @@ from reward_model.training.oom import DeviceFailed, release_memory
 from reward_model.training.sampler import PairCollator
 from reward_model.training.trainer import PairTrainer
 
-COLUMNS = ("chosen_ids", "rejected_ids", "margin")
+COLUMNS = ("prompt_id", "chosen_ids", "rejected_ids", "margin")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Training:
         if latest is not None:
             trainer.restore_counts(latest)
             say(f"goes on from {latest}")
-        progress = ProgressBar(trainer, round(len(self.pairs) * self.params.num_train_epochs))
+        progress = ProgressBar(trainer, len(trainer.plan.comparisons))
         trainer.add_callback(progress)
         trainer.add_callback(ResumeAndStopCallback(trainer, self.wish))
         with closing(progress.bar), lean_layers(self.model):
@@ -106,12 +106,23 @@ class Training:
             raise UserError(f"the device failed, and nothing could be saved ({failure}): set train.device: cpu")
 
     def _trainer(self, compute: Compute, layout: Layout) -> PairTrainer:
-        config = reward_config(self.params, compute, self.checkpoints.staging, len(self.pairs))
-        lengths = [packed_length(group) for group in pairs_to_groups(self.pairs)]
-        filling = min(self.pairs, key=lambda pair: packed_length(pairs_to_groups([pair])[0]))  # the shortest will do
+        plan = training_plan(self.pairs, self.params, layout)
+        if plan.prompts_in_parts and is_main_process():
+            say(
+                f"prompts with more than {plan.effective_batch} comparisons or {MAX_RESPONSES_PER_GROUP} responses, "
+                f"trained in parts: {plan.prompts_in_parts}"
+            )
+        config = reward_config(self.params, compute, self.checkpoints.staging, len(plan.steps))
+        padding = min(self.pairs, key=lambda pair: len(pair["chosen_ids"]) + len(pair["rejected_ids"]))
+        weights = [*plan.weights, 0.0]
         rows = [
-            {"number": number, **{key: pair[key] for key in COLUMNS}}
-            for number, pair in enumerate([*self.pairs, filling])
+            {
+                **{key: pair[key] for key in COLUMNS},
+                "number": number,
+                "weight": weights[number],
+                "preference": 1.0 if pair.get("preference") is None else pair["preference"],
+            }
+            for number, pair in enumerate([*self.pairs, padding])
         ]
         trainer = PairTrainer(
             model=self.model,
@@ -121,7 +132,7 @@ class Training:
             train_dataset=Dataset.from_list(rows),
             params=self.params,
             pair_ids=[str(pair.get("id", number)) for number, pair in enumerate(self.pairs)],
-            sampler=effective_batch_sampler(lengths, config, layout),
+            plan=plan,
             checkpoints=self.checkpoints,
             on_cpu=compute.device.type == "cpu",
         )
@@ -172,18 +183,18 @@ def train(
             compute = _moved_to_cpu(training, compute, str(failure))
             trainer = training.on(compute)
     return TrainingResult(
-        summarize(trainer, compute, get_layout(model)),
+        summarize(trainer, params, compute, get_layout(model)),
         build_curve(trainer.state.log_history),
         full_state_dict(model) if fsdp_enabled() else None,
     )
 
 
-def summarize(trainer: PairTrainer, compute: Compute, layout: Layout) -> dict[str, Any]:
+def summarize(trainer: PairTrainer, params: TrainParams, compute: Compute, layout: Layout) -> dict[str, Any]:
     """What metrics/train.json says of a training."""
     return {
         "pairs": trainer.totals.pairs,
         "steps": trainer.state.global_step,
-        "effective_batch": effective_batch_size(trainer.args),
+        "effective_batch": effective_batch_size(params),
         "device": compute.device.type,
         "precision": "bf16" if compute.dtype == torch.bfloat16 else "fp32",
         "device_problems": list(compute.problems),

@@ -1,90 +1,276 @@
-"""Which pairs are trained on together: their order, their micro-batches, and the tensors of a batch."""
+"""Which comparisons are trained on together: whole prompts in an effective batch, groups of responses in a micro-batch.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+A comparison is named by its number, that of its row. A prompt's comparisons share an optimizer step, so that its tokens
+and each of its responses are computed once (as in arXiv:2203.02155, section 3.4).
+"""
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset
 
-from reward_model.modeling.batching import Batch, Layout, pairs_to_groups
+from reward_model.modeling.batching import (
+    MAX_RESPONSES_PER_GROUP,
+    Batch,
+    Layout,
+    distinct_groups,
+    packed_batch,
+    packed_length,
+)
+
+LABELS = ("margin", "preference", "weight")  # of a comparison, numbers
 
 PairRow = Mapping[str, Any]
+MicroBatch = list[int]  # the numbers of its comparisons
 
 
 @dataclass
 class PairCollator:
-    """Make a batch of rows that have number, chosen_ids, rejected_ids and margin."""
+    """Make a batch of rows that have number, prompt_id, chosen_ids, rejected_ids, margin, preference and weight."""
 
     pad_token_id: int
     layout: Layout
     compact_ids: torch.Tensor  # the model's id of every token
 
     def __call__(self, pairs: Sequence[PairRow]) -> Batch:
-        """A batch in the layout, with the margins and the numbers of the rows added, each (pairs,)."""
-        batch = self.layout(pairs_to_groups(pairs), self.pad_token_id)
+        """A batch of the distinct responses in the layout, with a few fields more.
+
+        Returns:
+            As the layout, of N sequences; chosen and rejected, which of the sequences each pair compares, margin,
+            preference, weight and number of the pairs, each (pairs,).
+        """
+        groups, places = distinct_groups(pairs)
+        starts = list(accumulate(map(len, groups), initial=0))
+        batch = self.layout(groups, self.pad_token_id)
         batch["input_ids"] = self.compact_ids[batch["input_ids"]]
-        margins = torch.tensor([float(pair["margin"]) for pair in pairs])
-        return batch | {"margin": margins, "numbers": torch.tensor([pair["number"] for pair in pairs])}
+        sides = torch.tensor([[starts[group] + place for group, place in of_pair] for of_pair in places])
+        return batch | {
+            "chosen": sides[:, 0],
+            "rejected": sides[:, 1],
+            **{name: torch.tensor([float(pair[name]) for pair in pairs]) for name in LABELS},
+            "numbers": torch.tensor([pair["number"] for pair in pairs]),
+        }
 
 
-class EffectiveBatchSampler(Sampler[int]):
-    """A new seeded order every epoch; within each effective batch the pairs are arranged into micro-batches.
+@dataclass(frozen=True)
+class Part:
+    """Comparisons of one prompt that are computed together, and the tokens that takes."""
 
-    Arranging there changes no step, since a step takes its whole effective batch.
+    numbers: list[int]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one process computes of an optimizer step.
+
+    Attributes:
+        micro_batches: as many on each process; the number after the last comparison's is a row that counts for nothing.
+        weight: the sum of the weights of all comparisons in the effective batch, over all processes.
+    """
+
+    micro_batches: list[MicroBatch]
+    weight: float
+
+
+class TrainingPlan(Dataset[Step]):
+    """All steps of a training, those of the processes in turn: for two processes, items 2n and 2n + 1 are step n.
+
+    The order is a new one every epoch. Nothing but the arguments decides it, so a training that resumes goes on in it.
     """
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        rows: Sequence[PairRow],
+        weights: Sequence[float],
+        *,
+        epochs: float,
+        batch_size: int,
         effective_batch: int,
         seed: int,
-        arrange: Callable[[list[int]], list[int]],
-        multiple: int = 1,
+        layout: Layout,
+        processes: int = 1,
     ) -> None:
-        """Sample the pairs that have these lengths.
+        """Plan a training on rows that have prompt_id, chosen_ids and rejected_ids.
 
         Args:
-            lengths: tokens of each pair.
-            effective_batch: pairs in an optimizer step.
+            rows: the comparisons.
+            weights: of the comparisons in the loss.
+            epochs: times that each is trained on; of a fraction, that share of an epoch's steps.
+            batch_size: comparisons in a micro-batch, where a group has no more.
+            effective_batch: comparisons in a step at most, over all processes.
             seed: of the order.
-            arrange: gives the lengths' numbers in an effective batch another order; micro-batches are cut from it.
-            multiple: the order is filled up to a multiple of it with the number after the last pair's, a row that
-                counts for nothing. (Several processes need equal shares, and would get some pairs twice.)
+            layout: of the batches.
+            processes: that share each step.
         """
-        self.lengths = lengths
-        self.effective_batch = effective_batch
-        self.seed = seed
-        self.arrange = arrange
-        self.filling = -len(lengths) % multiple
-        self.epoch = 0
+        self.rows, self.weights, self.layout = rows, weights, layout
+        self.batch_size, self.effective_batch, self.processes = batch_size, effective_batch, processes
+        self.prompts = [
+            [Part(numbers, _tokens(rows, numbers)) for numbers in split_by_responses(rows, piece)]
+            for piece in split_prompts(rows, effective_batch)
+        ]
+        self.steps: list[list[Step]] = []
+        for epoch in range(math.ceil(epochs)):
+            steps = list(self._epoch(torch.Generator().manual_seed(seed + epoch)))
+            self.steps += steps[: math.ceil(min(1, epochs - epoch) * len(steps))]
 
     def __len__(self) -> int:
-        return len(self.lengths) + self.filling
+        return len(self.steps) * self.processes
 
-    def set_epoch(self, epoch: int) -> None:
-        """The trainer calls this before each epoch."""
-        self.epoch = epoch
+    def __getitem__(self, item: int) -> Step:
+        return self.steps[item // self.processes][item % self.processes]
 
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        for start in range(0, len(order), self.effective_batch):
-            yield from self.arrange(order[start : start + self.effective_batch])
-        yield from [len(self.lengths)] * self.filling
+    @property
+    def comparisons(self) -> list[int]:
+        """The numbers of the comparisons in the order of the steps."""
+        micro_batches = [each for shares in self.steps for share in shares for each in share.micro_batches]
+        return [number for numbers in micro_batches for number in numbers if number < len(self.rows)]
+
+    @property
+    def largest_micro_batch(self) -> int:
+        """Comparisons in the largest micro-batch."""
+        return max(len(numbers) for shares in self.steps for share in shares for numbers in share.micro_batches)
+
+    @property
+    def prompts_in_parts(self) -> int:
+        """Prompts that are not computed as one group."""
+        pieces = Counter(self.rows[part.numbers[0]]["prompt_id"] for parts in self.prompts for part in parts)
+        return sum(count > 1 for count in pieces.values())
+
+    def _epoch(self, generator: torch.Generator) -> Iterator[list[Step]]:
+        order = torch.randperm(len(self.prompts), generator=generator).tolist()
+        sizes = [sum(len(part.numbers) for part in self.prompts[place]) for place in order]
+        for places in first_fit(sizes, self.effective_batch):
+            yield self._step([part for place in places for part in self.prompts[order[place]]])
+
+    def _step(self, parts: list[Part]) -> list[Step]:
+        """An effective batch shared out over the processes."""
+        weight = math.fsum(self.weights[number] for part in parts for number in part.numbers)
+        shares = balanced(parts, self.processes) if self.processes > 1 else [parts]
+        arranged = [arrange(share, self.batch_size, self.layout) for share in shares]
+        most = max(map(len, arranged))
+        padding = [len(self.rows)]  # the number of the row that counts for nothing
+        return [Step(own + [padding] * (most - len(own)), weight) for own in arranged]
 
 
-def balanced(numbers: Sequence[int], lengths: Sequence[int], batch_size: int) -> list[int]:
-    """Order pairs so that micro-batches, `batch_size` numbers each, have about the same number of tokens.
+def comparison_weights(rows: Sequence[PairRow], weigh: str) -> list[float]:
+    """The weight of each comparison: 1, or with `prompt` one by the comparisons of its prompt."""
+    counts = Counter(row["prompt_id"] for row in rows)
+    return [1 / counts[row["prompt_id"]] if weigh == "prompt" else 1.0 for row in rows]
 
-    Packed batches have no padding to save, and the largest of them sets how much memory training takes.
+
+def split_prompts(rows: Sequence[PairRow], most: int) -> list[list[int]]:
+    """The numbers of each prompt's rows; a prompt with more than `most` in pieces whose sizes differ by one at most."""
+    by_prompt: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        by_prompt.setdefault(row["prompt_id"], []).append(number)
+    pieces = []
+    for numbers in by_prompt.values():
+        count = -(-len(numbers) // most)
+        ordered = _near_each_other(_responses(rows, numbers)) if count > 1 else numbers
+        bounds = [len(numbers) * part // count for part in range(count + 1)]
+        pieces += [ordered[start:end] for start, end in pairwise(bounds)]
+    return pieces
+
+
+def split_by_responses(rows: Sequence[PairRow], numbers: list[int]) -> list[list[int]]:
+    """The numbers of rows of one prompt in parts that have no more distinct responses than a group takes."""
+    responses = _responses(rows, numbers)
+    if len(set().union(*responses.values())) <= MAX_RESPONSES_PER_GROUP:
+        return [numbers]
+    parts: list[list[int]] = []
+    seen: set[int] = set()
+    for number in _near_each_other(responses):
+        seen |= set(responses[number])
+        if not parts or len(seen) > MAX_RESPONSES_PER_GROUP:
+            parts.append([])
+            seen = set(responses[number])
+        parts[-1].append(number)
+    return parts
+
+
+def first_fit(sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Put items into bins of `room`, each into the first that it fits in; gives the items' numbers, bin by bin."""
+    bins: list[list[int]] = []
+    with_room: list[list[int]] = [[] for _ in range(room + 1)]  # by the room that is left, heaps of bins
+    for item, size in enumerate(sizes):
+        fitting = [(heap[0], left) for left, heap in enumerate(with_room) if heap and left >= size]
+        place, left = min(fitting, default=(len(bins), room))
+        if place == len(bins):
+            bins.append([])
+        else:
+            heapq.heappop(with_room[left])
+        bins[place].append(item)
+        heapq.heappush(with_room[left - size], place)
+    return bins
+
+
+def arrange(parts: Sequence[Part], batch_size: int, layout: Layout) -> list[MicroBatch]:
+    """Micro-batches of up to `batch_size` comparisons; a part that has more is one of its own.
+
+    In packed batches there is no padding to save, and the largest sets how much memory training takes: they get about
+    the same number of tokens. In others, parts of about the same length come together.
     """
-    sizes = [min(batch_size, len(numbers) - start) for start in range(0, len(numbers), batch_size)]
-    batches: list[list[int]] = [[] for _ in sizes]
-    tokens = [0] * len(sizes)
-    for number in sorted(numbers, key=lambda number: -lengths[number]):
-        with_room = [place for place, size in enumerate(sizes) if len(batches[place]) < size]
-        place = min(with_room, key=lambda place: tokens[place])
-        batches[place].append(number)
-        tokens[place] += lengths[number]
-    return [number for batch in batches for number in batch]
+    if layout is packed_batch:
+        sizes = [len(part.numbers) for part in parts]
+        full = sum(size >= batch_size for size in sizes)
+        count = full + -(-sum(size for size in sizes if size < batch_size) // batch_size)
+        return [_numbers(batch) for batch in balanced(parts, count, batch_size) if batch]
+    batches: list[list[Part]] = []
+    for part in sorted(parts, key=lambda part: part.tokens):
+        if not batches or len(_numbers(batches[-1])) + len(part.numbers) > batch_size:
+            batches.append([])
+        batches[-1].append(part)
+    return [_numbers(batch) for batch in batches]
+
+
+def balanced(parts: Sequence[Part], count: int, most: float = math.inf) -> list[list[Part]]:
+    """Share parts out over `count` lists (or more, if need be) with about the same number of tokens each.
+
+    Args:
+        parts: to share out.
+        count: of the lists.
+        most: comparisons in a list, unless one part has more.
+    """
+    batches: list[list[Part]] = [[] for _ in range(count)]
+    for part in sorted(parts, key=lambda part: -part.tokens):
+        fitting = [own for own in batches if not own or len(_numbers(own)) + len(part.numbers) <= most]
+        if not fitting:
+            batches.append([])
+            fitting = batches[-1:]
+        min(fitting, key=lambda own: sum(each.tokens for each in own)).append(part)
+    return batches
+
+
+def _numbers(parts: Sequence[Part]) -> list[int]:
+    return [number for part in parts for number in part.numbers]
+
+
+def _tokens(rows: Sequence[PairRow], numbers: Sequence[int]) -> int:
+    """Tokens that the distinct responses of some rows take, their prompt once."""
+    return sum(map(packed_length, distinct_groups([rows[number] for number in numbers])[0]))
+
+
+def _responses(rows: Sequence[PairRow], numbers: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Which two responses each of some rows compares; the distinct ones are numbered as they occur."""
+    found: dict[tuple[int, ...], int] = {}
+
+    def locate(ids: Sequence[int]) -> int:
+        return found.setdefault(tuple(ids), len(found))
+
+    return {number: (locate(rows[number]["chosen_ids"]), locate(rows[number]["rejected_ids"])) for number in numbers}
+
+
+def _near_each_other(responses: Mapping[int, tuple[int, int]]) -> list[int]:
+    """The rows in an order in which neighbours compare the same few responses.
+
+    Responses are taken in blocks of half a group: the comparisons between two blocks have no more than a group's.
+    """
+    half = MAX_RESPONSES_PER_GROUP // 2
+    return sorted(responses, key=lambda number: sorted(response // half for response in responses[number]))

@@ -3,19 +3,23 @@
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.utils.operations import pad_across_processes
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader
 from trl.trainer.reward_trainer import RewardTrainer
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import is_disk_trouble
+from reward_model.data.pairs import TIE
 from reward_model.modeling.batching import Batch
 from reward_model.modeling.forward import reward_head
 from reward_model.params import TrainParams
@@ -23,7 +27,7 @@ from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import Checkpoints
 from reward_model.training.losses import PairTotals, pair_accuracy, pair_losses
 from reward_model.training.oom import DeviceFailed, MemoryFallback, is_out_of_memory, release_memory
-from reward_model.training.sampler import EffectiveBatchSampler
+from reward_model.training.sampler import LABELS, MicroBatch, Step, TrainingPlan
 
 WINDOW = 64  # pairs behind the loss and accuracy that the progress bar shows
 
@@ -32,13 +36,13 @@ COUNTS_FILE = "pair_counts.json"  # in a checkpoint
 
 
 class PairTrainer(RewardTrainer):
-    """Trains on pairs.
+    """Trains on pairs, an effective batch of the plan in each step; to transformers that is a batch of one item.
 
     When memory runs out, the step under way is computed anew in smaller parts. What cannot be mended that way is a
     `DeviceFailed` on an accelerator; the weights are then those of the last whole step.
     """
 
-    # The loss of a micro-batch is divided by the pairs of the effective batch in `compute_loss`.
+    # The loss of a micro-batch is divided by the weight of the effective batch in `compute_loss`.
     loss_is_scaled_for_ga = True
 
     def __init__(
@@ -46,7 +50,7 @@ class PairTrainer(RewardTrainer):
         *,
         params: TrainParams,
         pair_ids: list[str],
-        sampler: EffectiveBatchSampler,
+        plan: TrainingPlan,
         checkpoints: Checkpoints,
         on_cpu: bool,
         **options: Any,
@@ -54,20 +58,24 @@ class PairTrainer(RewardTrainer):
         super().__init__(**options)
         self.params = params
         self.pair_ids = pair_ids
-        self.sampler = sampler
+        self.plan = plan
         self.checkpoints = checkpoints
         self.on_cpu = on_cpu
-        self.memory_fallback = MemoryFallback(params.per_device_train_batch_size, params.gradient_checkpointing)
+        self.memory_fallback = MemoryFallback(plan.largest_micro_batch, params.gradient_checkpointing)
         self.step_downs: list[dict[str, Any]] = []
         self.totals = PairTotals()
         self.since_log = PairTotals()
         self.recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
-        # Of the step under way: the rows of each micro-batch; the losses and margins so far, and which are of pairs.
-        self._micro_batches: list[list[int]] = []
-        self._micro_losses: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        # Of the step under way: losses, margins and preferences (pairs, 3) of each micro-batch on this process.
+        self._micro_losses: list[torch.Tensor] = []
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return self.sampler
+    def get_train_dataloader(self) -> DataLoader[Step]:
+        """The plan's steps, each process its own."""
+        return self.accelerator.prepare(DataLoader(self.plan, batch_size=1, collate_fn=itemgetter(0)))
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted."""
+        return 0
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The trainer's optimizer, with the reward head in a group of its own."""
@@ -81,27 +89,22 @@ class PairTrainer(RewardTrainer):
         optimizer.add_param_group({"params": [head], **own})
         return optimizer
 
-    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
-        """Pairs in the effective batch, over all processes."""
-        pairs = torch.tensor(
-            sum(int(self._are_pairs(batch["numbers"]).sum()) for batch in batch_samples), device=device
-        )
-        return cast(torch.Tensor, self.accelerator.reduce(pairs, "sum"))
+    def _get_num_items_in_batch(self, batch_samples: list[Step], device: torch.device) -> torch.Tensor:
+        """The weight of the effective batch, over all processes."""
+        return torch.tensor(batch_samples[0].weight, device=device)
 
     def training_step(
-        self, model: torch.nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
+        self, model: torch.nn.Module, inputs: Step, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Add a micro-batch's gradients; if memory runs out, those of the whole step so far, in smaller parts."""
-        self._micro_batches.append(inputs["numbers"].tolist())
-        loss, fault = self._attempt(model, [inputs], num_items_in_batch)
+        """Add a step's gradients; if memory runs out, all of them anew, in smaller parts."""
+        loss, fault = self._attempt(model, inputs, num_items_in_batch)
         while fault is not None:
             self._step_down(fault)
             # Some parameters may hold the gradients of half a backward pass.
             model.zero_grad()
             self._micro_losses.clear()
-            loss, fault = self._attempt(model, map(self._collate, self._micro_batches), num_items_in_batch)
-        if self.accelerator.sync_gradients:
-            self._end_step()
+            loss, fault = self._attempt(model, inputs, num_items_in_batch)
+        self._end_step()
         return loss
 
     def compute_loss(
@@ -111,19 +114,27 @@ class PairTrainer(RewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """This micro-batch's share of the mean pair loss of the effective batch."""
-        margin, numbers = inputs.pop("margin"), inputs.pop("numbers")
-        chosen, rejected = model(**inputs).view(-1, 2).unbind(1)
+        """This micro-batch's share of the weighted mean of the pair losses of the effective batch."""
+        margin, preference, weight = (inputs.pop(name) for name in LABELS)
+        numbers = inputs.pop("numbers")
+        sides = inputs.pop("chosen"), inputs.pop("rejected")
+        scores = model(**inputs)
+        chosen, rejected = (scores[side] for side in sides)
         losses = pair_losses(
-            chosen, rejected, margin, self.params.label_smoothing, self.params.center_rewards_coefficient
+            chosen,
+            rejected,
+            margin,
+            self.params.label_smoothing,
+            self.params.center_rewards_coefficient,
+            preference,
         )
-        self._require_finite(losses, numbers)
-        computed = (losses.detach().float(), (chosen - rejected).detach().float(), self._are_pairs(numbers))
-        self._micro_losses.append(cast(Any, self.accelerator.gather(computed)))
+        are_pairs = numbers < len(self.pair_ids)  # the plan fills up with a row that is none
+        self._require_finite(losses[are_pairs], numbers[are_pairs])
+        found = torch.stack([losses, chosen - rejected, preference], dim=1).detach().float()
+        self._micro_losses.append(found[are_pairs])
         assert num_items_in_batch is not None
         # Gradients are averaged over processes, so each one's share is scaled up by their number.
-        share = (losses * self._are_pairs(numbers)).sum() / num_items_in_batch
-        return share * self.accelerator.num_processes
+        return (losses * weight).sum() / num_items_in_batch * self.accelerator.num_processes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log loss, accuracy and margin per pair instead of the trainer's means of batch means."""
@@ -142,10 +153,6 @@ class PairTrainer(RewardTrainer):
         self.memory_fallback = MemoryFallback(**counts["memory_fallback"])
         if self.memory_fallback.checkpointing:
             cast(Any, self.model).activation_checkpointing_enable()
-
-    def _are_pairs(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Which rows are pairs, (pairs,): `EffectiveBatchSampler` fills up with one that is none."""
-        return numbers < len(self.pair_ids)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """As the trainer's, but whole or not at all; without space for it training goes on."""
@@ -189,17 +196,20 @@ class PairTrainer(RewardTrainer):
         (folder / COUNTS_FILE).write_text(json.dumps(counts), encoding="utf-8")
 
     def _attempt(
-        self, model: torch.nn.Module, batches: Iterable[Batch], pairs: torch.Tensor | int | None
+        self, model: torch.nn.Module, step: Step, weight: torch.Tensor | int | None
     ) -> tuple[torch.Tensor, str | None]:
-        """The loss of micro-batches whose gradients were added; or what the device said when it could not.
+        """The loss of a step whose gradients were added; or what the device said when it could not.
 
         It is returned, since an exception would hold on to the memory of the frames that it came through.
         """
         loss = torch.zeros((), device=self.args.device)
+        parts = [part for numbers in step.micro_batches for part in self._parts(numbers)]
         try:
-            for batch in batches:
-                for part in self._parts(batch):
-                    loss += super().training_step(model, part, pairs)
+            for place, part in enumerate(parts):
+                # Processes add up their gradients once, after the last.
+                is_last = place == len(parts) - 1
+                with nullcontext() if is_last else self.accelerator.no_sync(cast(Any, model)):
+                    loss += super().training_step(model, self._collate(part), weight)
         except (RuntimeError, MemoryError) as error:
             fault = first_line(error)
             if not is_out_of_memory(error):
@@ -211,15 +221,11 @@ class PairTrainer(RewardTrainer):
             return loss, fault
         return loss, None
 
-    def _parts(self, batch: Batch) -> Iterator[Batch]:
-        numbers = batch["numbers"].tolist()
-        if len(numbers) <= self.memory_fallback.pairs:
-            yield batch
-            return
+    def _parts(self, numbers: MicroBatch) -> Iterator[MicroBatch]:
         for start in range(0, len(numbers), self.memory_fallback.pairs):
-            yield self._collate(numbers[start : start + self.memory_fallback.pairs])
+            yield numbers[start : start + self.memory_fallback.pairs]
 
-    def _collate(self, numbers: list[int]) -> Batch:
+    def _collate(self, numbers: MicroBatch) -> Batch:
         dataset = cast(Any, self.train_dataset)
         return cast(Any, self.data_collator)([dataset[number] for number in numbers])
 
@@ -251,16 +257,21 @@ class PairTrainer(RewardTrainer):
         say(f"out of memory in step {step}: {done} from here on")
 
     def _end_step(self) -> None:
-        for all_losses, all_margins, are_pairs in self._micro_losses:
-            losses, margins = all_losses[are_pairs], all_margins[are_pairs]
-            self.totals.add(losses, margins)
-            self.since_log.add(losses, margins)
-            self.recent.extend(zip(losses.tolist(), pair_accuracy(margins).tolist(), strict=True))
+        found = torch.cat(self._micro_losses)
+        if self.accelerator.num_processes > 1:
+            # They have different numbers of pairs; the losses are finite.
+            padded = pad_across_processes(found, pad_index=cast(int, torch.nan))
+            found = cast(torch.Tensor, self.accelerator.gather(padded))
+            found = found[~found[:, 0].isnan()]
+        losses, margins, preferences = found.unbind(1)
+        self.totals.add(losses, margins, preferences)
+        self.since_log.add(losses, margins, preferences)
+        correct = torch.where(preferences == TIE, torch.nan, pair_accuracy(margins))
+        self.recent.extend(zip(losses.tolist(), correct.tolist(), strict=True))
         self._micro_losses.clear()
-        self._micro_batches.clear()
 
     def _require_finite(self, losses: torch.Tensor, numbers: torch.Tensor) -> None:
-        finite = torch.isfinite(losses) | ~self._are_pairs(numbers)
+        finite = torch.isfinite(losses)
         if not finite.all():
             ids = ", ".join(self.pair_ids[number] for number in numbers[~finite].tolist())
             raise UserError(
