@@ -143,7 +143,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     (external / "broken.csv").write_bytes(b"prompt,chosen,rejected\n\xff\xfe,a,b\n")
     write_rows(external / "train.jsonl", [REWARD_BENCH])
     project.set_params({"evaluate.hub_sets": ["some/set:filtered"], "export.onnx": "none"})
-    for name in ("prepare", "tokenize_pairs", "train"):
+    for name in ("prepare", "tokenize_pairs", "features", "probe", "train"):
         project.stage(name)
     pd.DataFrame(make_pairs(60)).to_parquet(external / "own.parquet")  # most of which were trained on
     result = project.run(
@@ -171,6 +171,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     assert counts["sets"]["own"]["kept"] == splits["heldout"]["pairs"]
     assert set(counts["skipped"]) == {"broken", "nothing", "some--set--filtered", "train"}
     assert len(read_parquet(project.folder / "data/external_sets/best.parquet")) == 2 + 4
+    project.stage("evaluation_features")
     project.stage("baselines")
     printed = project.stage("evaluate").stdout
     figures = project.read("metrics/eval.json")
