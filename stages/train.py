@@ -1,7 +1,8 @@
-"""Train the reward model: models/base, data/tokens → models/reward, metrics/train.json, metrics/training_curve.json.
+"""Train the reward model: models/base, data/tokens, data/probe → models/reward, metrics/train.json.
 
-python stages/train.py
+    python stages/train.py
 
+metrics/training_curve.json has what the plots of the training show.
 An interrupted training goes on from its last saved state, in models/.checkpoints, when it is started again unchanged.
 """
 
@@ -22,15 +23,18 @@ from reward_model.common.files import (
 )
 from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
+from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.devices import fsdp_enabled, world_size
-from reward_model.modeling.model import build_reward_model, save_reward_model
+from reward_model.modeling.model import save_reward_model
 from reward_model.params import TrainParams, load_params
 from reward_model.training.checkpoints import FOLDER, Checkpoints, training_key
 from reward_model.training.distributed import is_main_process
 from reward_model.training.run import train
+from reward_model.training.start import build_starting_model
 
 BASE = Path("models/base")
 TOKENS = Path("data/tokens")
+PROBE = Path("data/probe/weights.safetensors")
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "tokenizers", "datasets", "safetensors")
 
 
@@ -38,7 +42,7 @@ def main() -> None:
     params = load_params().train
     pairs = read_parquet(TOKENS / "train.parquet")
     encoder = Encoder.load(TOKENS / "tokenizer")
-    model = build_reward_model(BASE, encoder, params.seed)
+    model = build_starting_model(BASE, encoder, params, ProbeWeights.load(PROBE))
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     checkpoints = open_checkpoints(params, versions)
     result = train(model, encoder, pairs, params, checkpoints)
@@ -63,6 +67,7 @@ def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoin
     inputs = {
         "tokens": hash_file(TOKENS / "train.parquet"),
         "base": hash_folder(BASE),
+        "probe": hash_file(PROBE),
         "script": hash_file(Path(__file__)),
     }
     return Checkpoints(FOLDER / training_key(decisive, inputs, versions))

@@ -27,6 +27,7 @@ STAGES = (  # all but fetch
     "evaluate",
     "export",
 )
+BEFORE_TRAINING = ("prepare", "tokenize_pairs", "features", "probe")
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import Project, make_pairs, write_rows
+from conftest import BEFORE_TRAINING, Project, make_pairs, write_rows
 from reward_model.common.files import read_jsonl
 from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
@@ -143,7 +143,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     (external / "broken.csv").write_bytes(b"prompt,chosen,rejected\n\xff\xfe,a,b\n")
     write_rows(external / "train.jsonl", [REWARD_BENCH])
     project.set_params({"evaluate.hub_sets": ["some/set:filtered"], "export.onnx": "none"})
-    for name in ("prepare", "tokenize_pairs", "features", "probe", "train"):
+    for name in (*BEFORE_TRAINING, "train"):
         project.stage(name)
     pd.DataFrame(make_pairs(60)).to_parquet(external / "own.parquet")  # most of which were trained on
     result = project.run(

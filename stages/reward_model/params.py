@@ -46,6 +46,15 @@ def _target_modules(value: Any) -> Any:
     return value
 
 
+def _layers(value: Any) -> Any:
+    """A number of layers, `auto`, or null for all of them."""
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if value is None or value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("auto, null, or a number of layers is wanted")
+
+
 Int = Annotated[int, BeforeValidator(_not_bool)]
 Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -133,10 +142,15 @@ class TrainParams:
     precision: Literal["auto", "bf16", "fp32"] = Field(
         description="compute precision (weights stay fp32); `auto`: bf16 where the hardware is fast at it"
     )
-    learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of AdamW")
-    head_learning_rate: Annotated[Float, Field(gt=0)] = Field(
-        description="peak learning rate of the reward head, which starts at zero"
+    layers: Annotated[int | Literal["auto"] | None, PlainValidator(_layers)] = Field(
+        description="layers of the base that are kept, the first ones; null: all; `auto`: the candidate depth (a "
+        "third, half, two thirds, five sixths, all) whose linear probe predicts preferences best, by cross-validation"
     )
+    head_init: Literal["zero", "probe"] = Field(
+        description="where the reward head starts: `zero`, or at the linear `probe` fitted on the base's frozen states"
+    )
+    learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of AdamW")
+    head_learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of the reward head")
     num_train_epochs: Annotated[Float, Field(gt=0)] = Field(description="passes over the training pairs")
     per_device_train_batch_size: Annotated[Int, Field(ge=1)] = Field(description="pairs in a micro-batch")
     gradient_accumulation_steps: Annotated[Int, Field(ge=1)] = Field(

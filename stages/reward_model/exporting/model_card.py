@@ -28,7 +28,7 @@ something: sigmoid(difference / {temperature:.2f}) is the probability of the pre
 
 | | |
 |---|---|
-| base model | {base} |
+| base model | {base}, its first {layers} layers |
 | licence of the base | {base_license} |
 | training data | {data}, {train_pairs} pairs |
 | licence of the data | {data_license} |
@@ -45,7 +45,7 @@ interval of the gain is above zero.
 
 {results}
 
-{doubts}
+{caveats}
 
 `heldout` are pairs whose prompts were not trained on; `mt_bench_human` are MT-Bench pairs judged by experts
 (CC BY 4.0).
@@ -132,6 +132,7 @@ def card(params: Params, metadata: dict[str, Any], checks: dict[str, dict[str, f
         epochs=params.train.num_train_epochs,
         learning_rate=params.train.learning_rate,
         effective_batch=training["effective_batch"],
+        layers=training["layers"],
         precision=training["precision"],
         max_length=params.tokenize.max_length,
         checked_pairs=checks["safetensors"]["pairs"],

@@ -1,20 +1,22 @@
 """What goes on beside the steps: progress, resuming, stopping."""
 
 import sys
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from reward_model.training.interrupt import StopRequest
-from reward_model.training.trainer import PairTrainer
+
+if TYPE_CHECKING:
+    from reward_model.training.trainer import PairTrainer
 
 
 class ProgressBar(TrainerCallback):
     """Pairs done, with loss and accuracy over the last `WINDOW` pairs."""
 
-    def __init__(self, trainer: PairTrainer, pairs: int) -> None:
+    def __init__(self, trainer: "PairTrainer", pairs: int) -> None:
         self.trainer = trainer
         done = trainer.totals.pairs
         hidden = not trainer.is_world_process_zero()
@@ -31,7 +33,7 @@ class ProgressBar(TrainerCallback):
 class ResumeAndStopCallback(TrainerCallback):
     """Keeps a training that is taken up again in order; ends it after a whole step, saved, if somebody wishes it."""
 
-    def __init__(self, trainer: PairTrainer, wish: StopRequest) -> None:
+    def __init__(self, trainer: "PairTrainer", wish: StopRequest) -> None:
         self.trainer = trainer
         self.wish = wish
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -182,6 +182,7 @@ def summarize(trainer: PairTrainer, compute: Compute, layout: Layout) -> dict[st
     """What metrics/train.json says of a training."""
     return {
         "pairs": trainer.totals.pairs,
+        "layers": int(cast(Any, trainer.model).config.get_text_config().num_hidden_layers),
         "steps": trainer.state.global_step,
         "effective_batch": effective_batch_size(trainer.args),
         "device": compute.device.type,
