@@ -2,7 +2,8 @@
 
     python stages/prepare.py
 
-data/pairs holds train, validation and heldout, and rejects: every row that gave no pair, with the reason.
+data/pairs holds train, validation and heldout; degenerate: responses made to be rejected, for the training prompts; and
+rejects: every row that gave no pair, with the reason.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from reward_model.common.errors import UserError, run
 from reward_model.common.files import new_folder, write_json, write_jsonl
 from reward_model.common.messages import Message, Row
 from reward_model.data.conversations import Columns, InvalidRow
+from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pairs import (
     Pair,
     ParsedPairs,
@@ -36,9 +38,12 @@ def main() -> None:
     parsed = parse_source(data)
     mt_bench = [pair_from_row(row, Columns(), "") for row in read_rows(RAW / "mt_bench_human.jsonl")]
     splits, counts = make_splits(parsed, {pair.prompt_id for pair in mt_bench}, data)
+    degenerate = training_pairs(splits["train"], data.degenerate_per_prompt, data.seed)
+    counts["degenerate"] = count_kinds(degenerate)
     with new_folder(Path("data/pairs")) as folder:
         for name, pairs in splits.items():
             write_jsonl(folder / f"{name}.jsonl", (pair.to_record() for pair in pairs))
+        write_jsonl(folder / f"{DEGENERATE}.jsonl", (pair.to_record() for pair in degenerate))
         write_jsonl(folder / "rejects.jsonl", parsed.rejects)
     write_json(Path("metrics/data.json"), counts)
     print(summary(counts))
@@ -146,7 +151,11 @@ def summary(counts: dict[str, Any]) -> str:
     """The counts for people."""
     skipped = ", ".join(f"{count} {reason}" for reason, count in counts["skipped"].items()) or "none"
     sizes = ", ".join(f"{name} {split['pairs']}" for name, split in counts["splits"].items())
-    return f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {skipped}\npairs: {sizes}"
+    degenerate = sum(counts["degenerate"].values())
+    return (
+        f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {skipped}\npairs: {sizes}; + {degenerate} "
+        "degenerate for training"
+    )
 
 
 if __name__ == "__main__":

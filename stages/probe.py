@@ -3,7 +3,8 @@
     python stages/probe.py
 
 metrics/probe.json has each depth's figures, by cross-validation over prompts of the training pairs and on the
-validation pairs, and which depth is best: the one with the lowest cross-validated log loss.
+validation pairs, and which depth is best: the one with the lowest cross-validated log loss. Degenerate responses are
+fitted too, by their weight in training, but the figures are of labelled pairs alone.
 """
 
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import run
 from reward_model.common.files import new_folder, write_json
-from reward_model.common.tables import read_parquet
 from reward_model.data.features import PairFeatures
+from reward_model.data.tokens import read_training_rows
 from reward_model.evaluation.probe import ProbeWeights, best_depth, fit_probe
 from reward_model.evaluation.regression import PairRegression
 from reward_model.params import load_params
@@ -24,11 +25,11 @@ FEATURES = Path("data/features")
 
 
 def main() -> None:
-    load_params()
-    rows = read_parquet(Path("data/tokens/train.parquet"))
+    rows = read_training_rows(Path("data/tokens"), load_params().train.degenerate_weight)
     train, validation = (PairFeatures.load(FEATURES / f"{name}.safetensors") for name in ("train", "validation"))
     prompt_ids = [row["prompt_id"] for row in rows]
-    probes = {int(depth): fit_probe(*train.at(depth), prompt_ids) for depth in train.depths}
+    weight, labelled = np.array([row["weight"] for row in rows]), np.array([not row["degenerate"] for row in rows])
+    probes = {int(depth): fit_probe(*train.at(depth), prompt_ids, weight, labelled) for depth in train.depths}
     best = best_depth(probes)
     figures = {depth: compute_figures(probe, validation, depth) for depth, probe in probes.items()}
     with new_folder(Path("data/probe")) as folder:

@@ -21,8 +21,9 @@ from reward_model.common.files import (
     write_checksums,
     write_json,
 )
-from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
+from reward_model.data.degenerate import DEGENERATE
+from reward_model.data.tokens import read_training_rows
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.devices import fsdp_enabled, world_size
 from reward_model.modeling.model import save_reward_model
@@ -40,7 +41,8 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "tokenizers", 
 
 def main() -> None:
     params = load_params().train
-    pairs = read_parquet(TOKENS / "train.parquet")
+    rows = read_training_rows(TOKENS, params.degenerate_weight)
+    pairs = [row for row in rows if row["weight"] > 0]
     encoder = Encoder.load(TOKENS / "tokenizer")
     model = build_starting_model(BASE, encoder, params, ProbeWeights.load(PROBE))
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
@@ -55,9 +57,10 @@ def main() -> None:
     write_json(Path("metrics/train.json"), result.summary)
     write_json(Path("metrics/training_curve.json"), result.curve)
     checkpoints.remove()
-    print(
-        "trained on {pairs} pairs in {steps} steps: loss {loss:.3f}, accuracy {accuracy:.1%}".format(**result.summary)
+    told = (
+        "trained on {pairs} pairs + {degenerate} degenerate in {steps} steps: loss {loss:.3f}, accuracy {accuracy:.1%}"
     )
+    print(told.format(**result.summary))
 
 
 def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
@@ -66,6 +69,7 @@ def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoin
     decisive |= {"processes": world_size(), "sharded": fsdp_enabled()}
     inputs = {
         "tokens": hash_file(TOKENS / "train.parquet"),
+        "degenerate": hash_file(TOKENS / f"{DEGENERATE}.parquet"),
         "base": hash_folder(BASE),
         "probe": hash_file(PROBE),
         "script": hash_file(Path(__file__)),

@@ -1,6 +1,8 @@
 """A base cut to its first layers is what transformers makes of the same layers, and its states are known before."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,14 +30,14 @@ from reward_model.scoring.inference import compute_features, prepare_for_scoring
 
 GROUPS = [([5, 6, 7, 8], [5, 6, 9]), ([10, 11, 12, 13, 14], [10, 11, 15])]
 ROWS = [{"prompt_id": str(number), "chosen_ids": one, "rejected_ids": two} for number, (one, two) in enumerate(GROUPS)]
-SMALL = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+SMALL: dict[str, Any] = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
 
 
 def encoder_of(base: Path) -> Encoder:
     return contract_encoder(base, 96, base.parent / "depth_tokenizer")
 
 
-def save_base(model: torch.nn.Module, folder: Path) -> Path:
+def save_base(model: Any, folder: Path) -> Path:
     model.save_pretrained(folder)
     build_tiny_tokenizer().save_pretrained(folder)
     return folder
@@ -99,10 +101,10 @@ def test_too_many_layers_are_one_clear_error(tiny_base: Path) -> None:
     ],
     ids=["gpt_neox", "qwen3", "gpt2"],
 )
-def test_other_architectures_are_cut_alike(model: object, depths: list[int], tmp_path: Path) -> None:
+def test_other_architectures_are_cut_alike(model: Callable[[], Any], depths: list[int], tmp_path: Path) -> None:
     """All that transformers can build can be cut; inner states are known where the layers and the norm are found."""
     torch.manual_seed(0)
-    base = save_base(model(), tmp_path / "base")  # pyright: ignore[reportCallIssue]
+    base = save_base(model(), tmp_path / "base")
     encoder = encoder_of(base)
     whole = build_reward_model(base, encoder, 0)
     prepare_for_scoring(whole, torch.device("cpu"), torch.float32)

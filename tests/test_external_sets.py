@@ -159,6 +159,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     counts = project.read("metrics/external_sets.json")
     assert {name: own["format"] for name, own in counts["sets"].items()} == {
         "best": "best_of_n",
+        "common_sense": "pairs",
         "hh": "pairs",
         "mt_bench_human": "pairs",
         "own": "pairs",
@@ -175,7 +176,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     project.stage("baselines")
     printed = project.stage("evaluate").stdout
     figures = project.read("metrics/eval.json")
-    assert set(figures) == {"heldout", "mt_bench_human", "best", "hh", "own", "rb", "rm"}
+    assert set(figures) == {"heldout", "mt_bench_human", "common_sense", "best", "hh", "own", "rb", "rm"}
     assert set(figures["rb"]["reward_bench"]) == {"Reasoning", "score"}
     assert set(figures["rm"]["rm_bench"]) == {"matrix", "easy", "normal", "hard", "average"}
     assert set(figures["rm"]["by_source"]) == {"math", "chat"}

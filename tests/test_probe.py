@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 
 from conftest import Project
 from reward_model.common.errors import UserError
-from reward_model.common.tables import read_parquet
 from reward_model.data.features import PairFeatures
+from reward_model.data.tokens import read_training_rows
 from reward_model.evaluation.probe import ProbeWeights, best_depth, fit_probe
 from reward_model.evaluation.regression import DEFAULT_STRENGTH, PairRegression, fit_pair_regression
 
@@ -92,7 +92,7 @@ def test_weights_and_features_are_read_as_written(tmp_path: Path) -> None:
 
 
 def test_the_stages_keep_each_response_once_and_name_the_best_depth(trained: Project) -> None:
-    rows = read_parquet(trained.folder / "data/tokens/train.parquet")
+    rows = read_training_rows(trained.folder / "data/tokens")
     features = PairFeatures.load(trained.folder / "data/features/train.safetensors")
     distinct = {(row["prompt_id"], *row[side]) for row in rows for side in ("chosen_ids", "rejected_ids")}
     assert features.states.shape[1] == len(distinct)

@@ -101,6 +101,10 @@ class DataParams:
     heldout_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(
         description="share of the prompts held out for the test"
     )
+    degenerate_per_prompt: Annotated[Int, Field(ge=0)] = Field(
+        description="degenerate responses (another prompt's, its own words shuffled, an empty reply …) made for each "
+        "training prompt, as rejected beside its chosen one; they count by `train.degenerate_weight`"
+    )
     seed: Annotated[Int, Field(ge=0)] = Field(description="seed of the split and of the choice of training pairs")
 
     @field_validator("heldout_fraction")
@@ -165,6 +169,9 @@ class TrainParams:
     center_rewards_coefficient: Annotated[Float, Field(ge=0)] | None = Field(
         description="weight of (chosen + rejected)² in the loss, which keeps rewards near zero; null: none"
     )
+    degenerate_weight: Annotated[Float, Field(ge=0)] = Field(
+        description="weight in the loss of a comparison with a degenerate response, beside 1 of a labelled one; 0: none"
+    )
     gradient_checkpointing: bool = Field(description="recompute activations: less memory, about a third more time")
     torch_empty_cache_steps: Annotated[Int, Field(ge=1)] | None = Field(
         description="steps between two clearings of the device's memory cache; null: never"
@@ -184,6 +191,10 @@ class EvaluateParams:
         description="prompts scored at a time, with up to eight of their responses"
     )
     bootstrap_samples: Annotated[Int, Field(ge=100)] = Field(description="resamplings behind a confidence interval")
+    common_sense_pairs: Annotated[Int, Field(ge=0)] = Field(
+        description="held-out prompts at most whose chosen response is set against a degenerate one of each kind, in "
+        "the set `common_sense`; 0: no such set"
+    )
     sets_path: Text = Field(
         description="file, or folder of files, with external sets: RewardBench, RM-Bench, best-of-n lists, pairs"
     )

@@ -25,6 +25,8 @@ class ProgressBar(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance to the pairs counted so far."""
         recent = self.trainer.recent
+        if not recent:  # degenerate pairs only so far
+            return
         loss, accuracy = (sum(values) / len(recent) for values in zip(*recent, strict=True))
         self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.2f}", refresh=False)
         self.bar.update(self.trainer.totals.pairs - self.bar.n)

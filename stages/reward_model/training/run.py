@@ -80,7 +80,7 @@ class Training:
         if latest is not None:
             trainer.restore_counts(latest)
             say(f"goes on from {latest}")
-        progress = ProgressBar(trainer, round(len(self.pairs) * self.params.num_train_epochs))
+        progress = ProgressBar(trainer, round(trainer.labelled * self.params.num_train_epochs))
         trainer.add_callback(progress)
         trainer.add_callback(ResumeAndStopCallback(trainer, self.wish))
         with closing(progress.bar), lean_layers(self.model):
@@ -110,7 +110,7 @@ class Training:
         lengths = [packed_length(group) for group in pairs_to_groups(self.pairs)]
         filling = min(self.pairs, key=lambda pair: packed_length(pairs_to_groups([pair])[0]))  # the shortest will do
         rows = [
-            {"number": number, **{key: pair[key] for key in COLUMNS}}
+            {"number": number, "weight": pair.get("weight", 1.0), **{key: pair[key] for key in COLUMNS}}
             for number, pair in enumerate([*self.pairs, filling])
         ]
         trainer = PairTrainer(
@@ -120,6 +120,7 @@ class Training:
             data_collator=PairCollator(self.encoder.contract.pad_token_id, layout, self.compact_ids),
             train_dataset=Dataset.from_list(rows),
             params=self.params,
+            labelled=sum(not pair.get("degenerate") for pair in self.pairs),
             pair_ids=[str(pair.get("id", number)) for number, pair in enumerate(self.pairs)],
             sampler=effective_batch_sampler(lengths, config, layout),
             checkpoints=self.checkpoints,
@@ -141,7 +142,8 @@ def train(
     Args:
         model: a reward model in float32, on the CPU.
         encoder: its encoder.
-        pairs: the rows; `id` is told if a pair makes trouble.
+        pairs: the rows, of which degenerate ones come last and are not counted; `id` is told if a pair makes trouble,
+            `weight` (1 if absent) is the pair's in the loss.
         params: the section of params.yaml.
         checkpoints: of this training; what they hold is taken up again. None: for this call only.
 
@@ -182,6 +184,7 @@ def summarize(trainer: PairTrainer, compute: Compute, layout: Layout) -> dict[st
     """What metrics/train.json says of a training."""
     return {
         "pairs": trainer.totals.pairs,
+        "degenerate": len(trainer.pair_ids) - trainer.labelled,
         "layers": int(cast(Any, trainer.model).config.get_text_config().num_hidden_layers),
         "steps": trainer.state.global_step,
         "effective_batch": effective_batch_size(trainer.args),

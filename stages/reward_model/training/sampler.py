@@ -14,18 +14,18 @@ PairRow = Mapping[str, Any]
 
 @dataclass
 class PairCollator:
-    """Make a batch of rows that have number, chosen_ids, rejected_ids and margin."""
+    """Make a batch of rows that have number, chosen_ids, rejected_ids, margin and weight."""
 
     pad_token_id: int
     layout: Layout
     compact_ids: torch.Tensor  # the model's id of every token
 
     def __call__(self, pairs: Sequence[PairRow]) -> Batch:
-        """A batch in the layout, with the margins and the numbers of the rows added, each (pairs,)."""
+        """A batch in the layout, with the margins, weights and numbers of the rows added, each (pairs,)."""
         batch = self.layout(pairs_to_groups(pairs), self.pad_token_id)
         batch["input_ids"] = self.compact_ids[batch["input_ids"]]
-        margins = torch.tensor([float(pair["margin"]) for pair in pairs])
-        return batch | {"margin": margins, "numbers": torch.tensor([pair["number"] for pair in pairs])}
+        of_rows = {name: torch.tensor([float(pair[name]) for pair in pairs]) for name in ("margin", "weight")}
+        return batch | of_rows | {"numbers": torch.tensor([pair["number"] for pair in pairs])}
 
 
 class EffectiveBatchSampler(Sampler[int]):

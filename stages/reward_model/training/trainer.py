@@ -38,7 +38,7 @@ class PairTrainer(RewardTrainer):
     `DeviceFailed` on an accelerator; the weights are then those of the last whole step.
     """
 
-    # The loss of a micro-batch is divided by the pairs of the effective batch in `compute_loss`.
+    # The loss of a micro-batch is divided by the weight of the effective batch in `compute_loss`.
     loss_is_scaled_for_ga = True
 
     def __init__(
@@ -46,6 +46,7 @@ class PairTrainer(RewardTrainer):
         *,
         params: TrainParams,
         pair_ids: list[str],
+        labelled: int,
         sampler: EffectiveBatchSampler,
         checkpoints: Checkpoints,
         on_cpu: bool,
@@ -54,6 +55,7 @@ class PairTrainer(RewardTrainer):
         super().__init__(**options)
         self.params = params
         self.pair_ids = pair_ids
+        self.labelled = labelled  # pairs, the first ones; the others are degenerate and not counted
         self.sampler = sampler
         self.checkpoints = checkpoints
         self.on_cpu = on_cpu
@@ -62,7 +64,7 @@ class PairTrainer(RewardTrainer):
         self.totals = PairTotals()
         self.since_log = PairTotals()
         self.recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
-        # Of the step under way: the rows of each micro-batch; the losses and margins so far, and which are of pairs.
+        # Of the step under way: the rows of each micro-batch; the losses and margins so far, and which are labelled.
         self._micro_batches: list[list[int]] = []
         self._micro_losses: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
@@ -82,11 +84,10 @@ class PairTrainer(RewardTrainer):
         return optimizer
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
-        """Pairs in the effective batch, over all processes."""
-        pairs = torch.tensor(
-            sum(int(self._are_pairs(batch["numbers"]).sum()) for batch in batch_samples), device=device
-        )
-        return cast(torch.Tensor, self.accelerator.reduce(pairs, "sum"))
+        """The weight of the pairs in the effective batch, over all processes."""
+        weights = [float(batch["weight"][self._are_pairs(batch["numbers"])].sum()) for batch in batch_samples]
+        weight = torch.tensor(sum(weights), device=device)
+        return cast(torch.Tensor, self.accelerator.reduce(weight, "sum"))
 
     def training_step(
         self, model: torch.nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
@@ -111,18 +112,18 @@ class PairTrainer(RewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """This micro-batch's share of the mean pair loss of the effective batch."""
-        margin, numbers = inputs.pop("margin"), inputs.pop("numbers")
+        """This micro-batch's share of the weighted mean pair loss of the effective batch."""
+        margin, weight, numbers = (inputs.pop(name) for name in ("margin", "weight", "numbers"))
         chosen, rejected = model(**inputs).view(-1, 2).unbind(1)
         losses = pair_losses(
             chosen, rejected, margin, self.params.label_smoothing, self.params.center_rewards_coefficient
         )
         self._require_finite(losses, numbers)
-        computed = (losses.detach().float(), (chosen - rejected).detach().float(), self._are_pairs(numbers))
+        computed = (losses.detach().float(), (chosen - rejected).detach().float(), numbers < self.labelled)
         self._micro_losses.append(cast(Any, self.accelerator.gather(computed)))
         assert num_items_in_batch is not None
         # Gradients are averaged over processes, so each one's share is scaled up by their number.
-        share = (losses * self._are_pairs(numbers)).sum() / num_items_in_batch
+        share = (losses * weight * self._are_pairs(numbers)).sum() / num_items_in_batch
         return share * self.accelerator.num_processes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -251,8 +252,8 @@ class PairTrainer(RewardTrainer):
         say(f"out of memory in step {step}: {done} from here on")
 
     def _end_step(self) -> None:
-        for all_losses, all_margins, are_pairs in self._micro_losses:
-            losses, margins = all_losses[are_pairs], all_margins[are_pairs]
+        for all_losses, all_margins, are_labelled in self._micro_losses:
+            losses, margins = all_losses[are_labelled], all_margins[are_labelled]
             self.totals.add(losses, margins)
             self.since_log.add(losses, margins)
             self.recent.extend(zip(losses.tolist(), pair_accuracy(margins).tolist(), strict=True))
