@@ -3,10 +3,10 @@
     python stages/prepare.py
 
 data/pairs holds train, validation and heldout; degenerate: responses made to be rejected, for the training prompts; and
-rejects: every row that gave no pair, with the reason.
+rejects: every row that gave no pair, with the reason. For the sample, judges: what other models say of its pairs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ def main() -> None:
             write_jsonl(folder / f"{name}.jsonl", (pair.to_record() for pair in pairs))
         write_jsonl(folder / f"{DEGENERATE}.jsonl", (pair.to_record() for pair in degenerate))
         write_jsonl(folder / "rejects.jsonl", parsed.rejects)
+        if data.source == "sample":
+            write_jsonl(folder / "judges.jsonl", judge_rows(parsed.pairs))
     write_json(Path("metrics/data.json"), counts)
     print(summary(counts))
 
@@ -83,6 +85,20 @@ def pair_from_alpaca_eval(row: Row) -> Pair:
         raise InvalidRow("annotators_disagree")
     chosen, rejected = row[f"response_{claude[0]}"], row[f"response_{3 - claude[0]}"]
     return checked_pair([Message(role="user", content=row["prompt"])], chosen, rejected, "alpaca_eval")
+
+
+def judge_rows(pairs: list[Pair]) -> Iterator[Row]:
+    """Whether other models' verdicts are the labels of the sample's pairs: a row a pair, `agrees` by judge."""
+    kept = {pair.id for pair in pairs}
+    for row in read_rows(RAW / "sample.jsonl"):
+        try:
+            pair = pair_from_alpaca_eval(row)
+        except InvalidRow:
+            continue
+        verdicts = {name: own[0] for name, own in row.get("judges", {}).items() if own in ([1], [2])}
+        if pair.id in kept and verdicts:
+            agrees = {name: verdict == row["claude"][0] for name, verdict in verdicts.items()}
+            yield {"id": pair.id, "prompt_id": pair.prompt_id, "agrees": agrees}
 
 
 def make_splits(
