@@ -15,12 +15,13 @@ import pandas as pd
 
 import reward_model.common.environment  # noqa: F401
 from reward_model.common.errors import UserError, run
-from reward_model.common.files import new_folder, read_json, write_json, write_text
+from reward_model.common.files import new_folder, read_json, read_jsonl, write_json, write_text
 from reward_model.common.tables import read_parquet
-from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets, read_set_pairs
+from reward_model.data.evaluation_sets import HELDOUT, EvaluationSet, evaluation_sets, read_set_pairs
 from reward_model.evaluation import plot_data
 from reward_model.evaluation.calibration import Calibration, fit_calibration
 from reward_model.evaluation.external_scores import external_scores
+from reward_model.evaluation.judges import judge_figures
 from reward_model.evaluation.metrics import evaluate_pairs
 from reward_model.evaluation.report import set_report, worst_pairs_report
 from reward_model.modeling.batching import pairs_to_groups
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 METRICS = Path("metrics")
 BASELINES = Path("data/baselines")
+JUDGES = Path("data/pairs/judges.jsonl")
 SCORED = ["chosen_reward", "rejected_reward"]
 
 
@@ -51,6 +53,9 @@ def main() -> None:
     scored = {each.name: with_baselines(score(read_parquet(each.tokens), each.name), each.name) for each in sets}
     judge = partial(compute_figures, calibration, params.evaluate, params.train.seed)
     figures = {name: judge(pairs) for name, pairs in scored.items()}
+    if JUDGES.exists():  # of the sample
+        judges = judge_figures(read_jsonl(JUDGES), params.evaluate.bootstrap_samples, params.train.seed)
+        figures[HELDOUT]["judges"] = judges
     calibration.save(METRICS / "calibration.json")
     write_json(METRICS / "eval.json", figures)
     write_plots(scored, calibration.temperature)

@@ -2,7 +2,8 @@
 
     python stages/external_sets.py
 
-MT-Bench's human judgements are always among them. A set that cannot be had, or that holds no pair, is skipped with a
+MT-Bench's human judgements are always among them, and so is common_sense: chosen responses of held-out prompts against
+degenerate ones. A set that cannot be had, or that holds no pair, is skipped with a
 line; metrics/external_sets.json has the reason.
 """
 
@@ -17,6 +18,8 @@ from reward_model.common.files import new_folder, read_jsonl, write_json, write_
 from reward_model.common.tables import write_parquet
 from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import Encoder
+from reward_model.data.degenerate import common_sense_pairs
+from reward_model.data.evaluation_sets import HELDOUT
 from reward_model.data.external_formats import ExternalPair, parse_external_set
 from reward_model.data.hub import download_dataset
 from reward_model.data.pairs import Pair
@@ -26,6 +29,8 @@ from reward_model.data.tokens import count_cuts, encode_pairs
 from reward_model.params import EvaluateParams, load_params
 
 SEEN = ("train", "validation")  # splits whose prompts the model, or its temperature, was fitted on
+COMMON_SENSE = "common_sense"
+CHARACTERS_PER_TOKEN = 3  # at least, in most texts
 MT_BENCH = Path("data/raw/mt_bench_human.jsonl")
 
 
@@ -37,7 +42,7 @@ def main() -> None:
     }
     counts: dict[str, Any] = {"sets": {}, "skipped": {}}
     with new_folder(Path("data/external_sets")) as folder, tempfile.TemporaryDirectory() as downloads:
-        for name, source in sources(params, Path(downloads)):
+        for name, source in sources(params, encoder.contract.max_length, Path(downloads)):
             try:
                 if name in SPLITS or name in counts["sets"]:
                     raise UserError("the name is taken: rename the file")
@@ -75,15 +80,32 @@ class HubSet:
         return self.target
 
 
-def sources(params: EvaluateParams, downloads: Path) -> Iterator[tuple[str, Path | HubSet]]:
-    """MT-Bench and the sets that are asked for, by name: a file each, or a data set of the hub."""
+def sources(params: EvaluateParams, max_length: int, folder: Path) -> Iterator[tuple[str, Path | HubSet]]:
+    """MT-Bench, common sense and the sets that are asked for, by name: a file each, or a data set of the hub.
+
+    Args:
+        params: the section of params.yaml.
+        max_length: of the contract, in tokens.
+        folder: for files that are made or downloaded.
+    """
     yield MT_BENCH.stem, MT_BENCH
+    if params.common_sense_pairs:
+        yield COMMON_SENSE, write_common_sense(params.common_sense_pairs, max_length, folder)
     path = Path(params.sets_path)
     for file in data_files(path, "evaluate.sets_path"):
         yield file.name.split(".")[0], file
     for text in params.hub_sets:
-        hub_set = HubSet(text, downloads)
+        hub_set = HubSet(text, folder)
         yield hub_set.name, hub_set
+
+
+def write_common_sense(per_kind: int, max_length: int, folder: Path) -> Path:
+    """Write the set of common sense, made from the held-out pairs."""
+    heldout = [Pair.from_record(row) for row in read_jsonl(Path(f"data/pairs/{HELDOUT}.jsonl"))]
+    pairs = common_sense_pairs(heldout, per_kind, max_length * CHARACTERS_PER_TOKEN, seed=0)
+    path = folder / f"{COMMON_SENSE}.jsonl"
+    write_jsonl(path, (pair.to_record() for pair in pairs))
+    return path
 
 
 def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], folder: Path) -> dict[str, Any]:

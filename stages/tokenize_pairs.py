@@ -16,6 +16,7 @@ from reward_model.common.tables import write_parquet
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import Encoder
+from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.pairs import Pair
 from reward_model.data.splits import SPLITS
 from reward_model.data.tokens import TokenRow, count_cuts, encode_pairs
@@ -27,7 +28,7 @@ def main() -> None:
     counts: dict[str, Any] = {"max_length": max_length}
     with new_folder(Path("data/tokens")) as folder:
         encoder = contract_encoder(Path("models/base"), max_length, folder / "tokenizer")
-        for name in SPLITS:
+        for name in (*SPLITS, DEGENERATE):
             rows, counts[name] = encode_split(encoder, name)
             write_parquet(folder / f"{name}.parquet", rows)
             print(summary(name, counts[name]))
@@ -50,9 +51,9 @@ def encode_split(encoder: Encoder, name: str) -> tuple[list[TokenRow], dict[str,
             continue
         rows += encoded_rows
         cuts.append(encoded)
-    if not rows:
+    if refused and not rows:
         raise UserError(f"the base's chat template refuses every {name} pair: {refused[0]}")
-    tokens = mean(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
+    tokens = mean(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows) if rows else 0.0
     counts = {"pairs": len(rows), "tokens_per_pair": tokens, "refused_by_template": len(refused), **count_cuts(cuts)}
     return rows, counts
 

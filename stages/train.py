@@ -1,7 +1,8 @@
-"""Train the reward model: models/base, data/tokens → models/reward, metrics/train.json, metrics/training_curve.json.
+"""Train the reward model: models/base, data/tokens, data/probe → models/reward, metrics/train.json.
 
-python stages/train.py
+    python stages/train.py
 
+metrics/training_curve.json has what the plots of the training show.
 An interrupted training resumes from its last checkpoint, in models/.checkpoints, when it is started again unchanged.
 """
 
@@ -20,25 +21,30 @@ from reward_model.common.files import (
     write_checksums,
     write_json,
 )
-from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
+from reward_model.data.degenerate import DEGENERATE
+from reward_model.data.tokens import read_training_rows
+from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.devices import fsdp_enabled, world_size
-from reward_model.modeling.model import build_reward_model, save_reward_model
+from reward_model.modeling.model import save_reward_model
 from reward_model.params import TrainParams, load_params
 from reward_model.training.checkpoints import FOLDER, Checkpoints, training_key
 from reward_model.training.distributed import is_main_process
 from reward_model.training.run import train
+from reward_model.training.start import build_starting_model
 
 BASE = Path("models/base")
 TOKENS = Path("data/tokens")
+PROBE = Path("data/probe/weights.safetensors")
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "tokenizers", "datasets", "safetensors")
 
 
 def main() -> None:
     params = load_params().train
-    pairs = read_parquet(TOKENS / "train.parquet")
+    rows = read_training_rows(TOKENS, params.degenerate_weight)
+    pairs = [row for row in rows if row["weight"] > 0]
     encoder = Encoder.load(TOKENS / "tokenizer")
-    model = build_reward_model(BASE, encoder, params.seed)
+    model = build_starting_model(BASE, encoder, params, ProbeWeights.load(PROBE))
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     checkpoints = open_checkpoints(params, versions)
     result = train(model, encoder, pairs, params, checkpoints)
@@ -51,9 +57,10 @@ def main() -> None:
     write_json(Path("metrics/train.json"), result.summary)
     write_json(Path("metrics/training_curve.json"), result.curve)
     checkpoints.remove()
-    print(
-        "trained on {pairs} pairs in {steps} steps: loss {loss:.3f}, accuracy {accuracy:.1%}".format(**result.summary)
+    told = (
+        "trained on {pairs} pairs + {degenerate} degenerate in {steps} steps: loss {loss:.3f}, accuracy {accuracy:.1%}"
     )
+    print(told.format(**result.summary))
 
 
 def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
@@ -62,7 +69,9 @@ def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoin
     decisive |= {"world_size": world_size(), "fsdp": fsdp_enabled()}
     inputs = {
         "tokens": hash_file(TOKENS / "train.parquet"),
+        "degenerate": hash_file(TOKENS / f"{DEGENERATE}.parquet"),
         "base": hash_folder(BASE),
+        "probe": hash_file(PROBE),
         "script": hash_file(Path(__file__)),
     }
     return Checkpoints(FOLDER / training_key(decisive, inputs, versions))

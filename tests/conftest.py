@@ -15,7 +15,19 @@ import yaml
 import reward_model.common.environment  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("prepare", "tokenize_pairs", "train", "external_sets", "baselines", "evaluate", "export")  # all but fetch
+STAGES = (  # all but fetch
+    "prepare",
+    "tokenize_pairs",
+    "external_sets",
+    "features",
+    "evaluation_features",
+    "probe",
+    "train",
+    "baselines",
+    "evaluate",
+    "export",
+)
+BEFORE_TRAINING = ("prepare", "tokenize_pairs", "features", "probe")
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"

@@ -5,7 +5,7 @@ import pytest
 
 from reward_model.common.messages import Message
 from reward_model.data.pairs import Pair
-from reward_model.evaluation.baselines import FeatureBaseline, TextBaseline
+from reward_model.evaluation.baselines import TextBaseline
 from reward_model.evaluation.response_style import find_traits
 
 RNG = np.random.default_rng(0)
@@ -40,22 +40,6 @@ def test_length_is_learned() -> None:
 def test_where_there_is_nothing_to_learn_nothing_is() -> None:
     pairs = [pair(n, filler(10), filler(10)) for n in range(400)]
     assert 0.4 < accuracy(TextBaseline(pairs[:200]).margins(pairs[200:])) < 0.6
-
-
-def test_a_head_on_features_finds_the_one_that_tells_whatever_its_scale() -> None:
-    chosen, rejected = RNG.normal(size=(2, 300, 20)) * np.logspace(-3, 3, 20)
-    chosen[:, 4] += 3 * np.logspace(-3, 3, 20)[4]
-    prompts = [str(number // 2) for number in range(300)]
-    baseline = FeatureBaseline(chosen[:200], rejected[:200], prompts[:200])
-    margins = baseline.margins(chosen[200:], rejected[200:])
-    assert accuracy(margins) > 0.9
-    assert baseline.margins(rejected[200:], chosen[200:]) == pytest.approx(-margins)
-
-
-def test_a_feature_that_never_differs_is_no_error() -> None:
-    chosen, rejected = RNG.normal(size=(2, 40, 3))
-    chosen[:, 1] = rejected[:, 1] = 5.0
-    assert np.isfinite(FeatureBaseline(chosen, rejected, [str(n) for n in range(40)]).margins(chosen, rejected)).all()
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import Project, make_pairs, write_rows
+from conftest import BEFORE_TRAINING, Project, make_pairs, write_rows
 from reward_model.common.files import read_jsonl
 from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
@@ -143,7 +143,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     (external / "broken.csv").write_bytes(b"prompt,chosen,rejected\n\xff\xfe,a,b\n")
     write_rows(external / "train.jsonl", [REWARD_BENCH])
     project.set_params({"evaluate.hub_sets": ["some/set:filtered"], "export.onnx": "none"})
-    for name in ("prepare", "tokenize_pairs", "train"):
+    for name in (*BEFORE_TRAINING, "train"):
         project.stage(name)
     pd.DataFrame(make_pairs(60)).to_parquet(external / "own.parquet")  # most of which were trained on
     result = project.run(
@@ -159,6 +159,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     counts = project.read("metrics/external_sets.json")
     assert {name: own["format"] for name, own in counts["sets"].items()} == {
         "best": "best_of_n",
+        "common_sense": "pairs",
         "hh": "pairs",
         "mt_bench_human": "pairs",
         "own": "pairs",
@@ -171,10 +172,11 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     assert counts["sets"]["own"]["kept"] == splits["heldout"]["pairs"]
     assert set(counts["skipped"]) == {"broken", "nothing", "some--set--filtered", "train"}
     assert len(read_parquet(project.folder / "data/external_sets/best.parquet")) == 2 + 4
+    project.stage("evaluation_features")
     project.stage("baselines")
     printed = project.stage("evaluate").stdout
     figures = project.read("metrics/eval.json")
-    assert set(figures) == {"heldout", "mt_bench_human", "best", "hh", "own", "rb", "rm"}
+    assert set(figures) == {"heldout", "mt_bench_human", "common_sense", "best", "hh", "own", "rb", "rm"}
     assert set(figures["rb"]["reward_bench"]) == {"Reasoning", "score"}
     assert set(figures["rm"]["rm_bench"]) == {"matrix", "easy", "normal", "hard", "average"}
     assert set(figures["rm"]["by_source"]) == {"math", "chat"}

@@ -69,13 +69,26 @@ def test_the_sample_joins_both_annotators_verdicts_whatever_the_order_of_the_out
         judgement("both ways", "a", "b", "1"),
         judgement("tie", "a", "b", None),
     ]
-    names = {name: fetch.ALPACA_EVAL_JUDGEMENTS.format(annotator=name) for name in ("claude", "gpt4")}
-    wheel_of(tmp_path, "w", {names["claude"]: json.dumps(claude), names["gpt4"]: json.dumps(gpt4)})
+    cohere = [judgement("both ways", "b", "a", 1), judgement("only cohere", "a", "b", 1)]
+    judgements = {name: [] for name in (*fetch.ANNOTATORS, *fetch.JUDGES)} | {
+        "claude": claude,
+        "gpt4": gpt4,
+        "cohere": cohere,
+    }
+    files = {fetch.ALPACA_EVAL_JUDGEMENTS.format(annotator=name): json.dumps(own) for name, own in judgements.items()}
+    wheel_of(tmp_path, "w", files)
     rows = fetch.judged_twice(tmp_path / "w-1.0-py3-none-any.whl")
     assert rows == [
-        {"prompt": "Q\n\nI", "response_1": "a", "response_2": "b", "claude": [1], "gpt4": [1]},
-        {"prompt": "both ways", "response_1": "a", "response_2": "b", "claude": [1, 2], "gpt4": [1]},
-        {"prompt": "tie", "response_1": "a", "response_2": "b", "claude": [0], "gpt4": [0]},
+        {"prompt": "Q\n\nI", "response_1": "a", "response_2": "b", "claude": [1], "gpt4": [1], "judges": {}},
+        {
+            "prompt": "both ways",
+            "response_1": "a",
+            "response_2": "b",
+            "claude": [1, 2],
+            "gpt4": [1],
+            "judges": {"cohere": [2]},
+        },
+        {"prompt": "tie", "response_1": "a", "response_2": "b", "claude": [0], "gpt4": [0], "judges": {}},
     ]
 
 

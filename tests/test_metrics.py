@@ -13,6 +13,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.evaluation.bootstrap import Bootstrap
+from reward_model.evaluation.judges import judge_figures
 from reward_model.evaluation.metrics import (
     brier_score,
     calibration_figures,
@@ -21,6 +22,7 @@ from reward_model.evaluation.metrics import (
     log_loss,
     reliability,
 )
+from reward_model.evaluation.report import set_report
 
 RNG = np.random.default_rng(0)
 
@@ -277,3 +279,17 @@ def test_the_paired_interval_of_the_gain_covers_the_truth_too() -> None:
         widths.append(interval[1] - interval[0])
     assert 0.90 <= covered / 200 <= 0.99
     assert np.mean(widths) < 0.08, "an unpaired interval is twice as wide"
+
+
+def test_judges_are_counted_where_they_judged() -> None:
+    rows = [
+        {"prompt_id": str(number), "agrees": {"one": number % 4 > 0} | ({"two": True} if number < 5 else {})}
+        for number in range(40)
+    ]
+    found = judge_figures(rows, 200, 0)
+    assert (found["one"]["n"], found["one"]["accuracy"]) == (40, 0.75)
+    low, high = found["one"]["accuracy_ci95"]
+    assert 0.5 < low < 0.75 < high < 0.95
+    assert found["two"] == {"n": 5, "accuracy": 1.0, "accuracy_ci95": None}
+    line = set_report("heldout", figures(table([1.0, -1.0])) | {"judges": found}).splitlines()[-1]
+    assert "one 75.0% of 40 (" in line

@@ -23,7 +23,7 @@ def with_changes(tmp_path: Path, changes: dict[str, dict[str, Any]], drop: tuple
 
 def test_the_committed_file_is_valid_and_has_the_promised_defaults() -> None:
     params = load_params(ROOT / "params.yaml")
-    assert params.train.learning_rate == 5e-5
+    assert params.train.learning_rate == 4e-5
     assert params.train.num_train_epochs == 1
     assert params.train.per_device_train_batch_size * params.train.gradient_accumulation_steps == 8
     assert params.data.max_samples == 500
@@ -32,7 +32,7 @@ def test_the_committed_file_is_valid_and_has_the_promised_defaults() -> None:
 
 def test_the_number_that_dvc_writes_as_text_is_read_as_a_number(tmp_path: Path) -> None:
     path = with_changes(tmp_path, {})
-    path.write_text(path.read_text().replace("learning_rate: 5.0e-05", "learning_rate: 1e-05"))
+    path.write_text(path.read_text().replace("learning_rate: 4.0e-05", "learning_rate: 1e-05"))
     assert yaml.safe_load(path.read_text())["train"]["learning_rate"] == "1e-05"
     assert load_params(path).train.learning_rate == 1e-5
 
@@ -81,3 +81,11 @@ def test_rubbish_is_one_error(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run from the project's root"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 1.5, "half", [1]], ids=str)
+def test_layers_are_a_number_auto_or_null(tmp_path: Path, wrong: Any) -> None:
+    for value, expected in ((15, 15), ("15", 15), ("auto", "auto"), (None, None)):
+        assert load_params(with_changes(tmp_path, {"train": {"layers": value}})).train.layers == expected
+    with pytest.raises(UserError, match=r"1 fault\(s\):\n  train\.layers: auto, null, or a number of layers is wanted"):
+        load_params(with_changes(tmp_path, {"train": {"layers": wrong}}))

@@ -39,7 +39,7 @@ def test_short_max_length_cuts_and_counts(project: Project) -> None:
 
 def test_the_metrics_have_the_promised_keys(trained: Project) -> None:
     figures = trained.read("metrics/eval.json")
-    assert set(figures) == {"heldout", "mt_bench_human"}
+    assert set(figures) == {"heldout", "mt_bench_human", "common_sense"}
     for of_set in figures.values():
         assert set(of_set) >= {
             "n",

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 import train as train_stage
-from conftest import ROOT, Project, make_pairs, write_rows
+from conftest import BEFORE_TRAINING, ROOT, Project, make_pairs, write_rows
 from reward_model.common.errors import UserError
 from reward_model.common.files import hash_folder
 from reward_model.modeling.device_check import Compute
@@ -326,7 +326,7 @@ def test_states_may_be_kept_on_another_disk(tiny_base: Path, tmp_path: Path) -> 
 def slow_project(project: Project, **changes: Any) -> Project:
     """Set up for a training of 160 steps, of which every fifth is saved."""
     project.set_params({"train.num_train_epochs": 40, "train.save_steps": 5, **changes})
-    for name in ("prepare", "tokenize_pairs"):
+    for name in BEFORE_TRAINING:
         project.stage(name)
     return project
 
@@ -427,7 +427,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(project: Project) -
 
 
 def test_a_place_that_cannot_be_written_to_is_one_clear_error(project: Project) -> None:
-    for name in ("prepare", "tokenize_pairs"):
+    for name in BEFORE_TRAINING:
         project.stage(name)
     (project.folder / "models/.checkpoints").write_text("a file where a folder should be")
     result = project.run("stages/train.py")
@@ -463,7 +463,7 @@ def test_two_processes_train_as_one_with_the_same_effective_batch(
     """Prompts with three comparisons each: what fills up the shares counts for nothing. Killed, they go on exactly."""
     write_rows(project.folder / "data/own/pairs.jsonl", compared_with_each_other(40))
     project.set_params({"data.max_samples": 27, "train.num_train_epochs": 6, "train.save_steps": 3})
-    for name in ("prepare", "tokenize_pairs"):
+    for name in BEFORE_TRAINING:
         project.stage(name)
     project.set_params({"train.per_device_train_batch_size": 4, "train.gradient_accumulation_steps": 2})
     project.stage("train")
@@ -530,13 +530,14 @@ train.main()
 def test_a_sharded_model_in_bf16_is_saved_whole_and_its_head_stays_float32(project: Project) -> None:
     project.set_params(
         {
+            "train.layers": None,
             "train.precision": "bf16",
             "train.num_train_epochs": 1,
             "train.save_steps": 1,
             "train.gradient_checkpointing": True,
         }
     )
-    for name in ("prepare", "tokenize_pairs"):
+    for name in BEFORE_TRAINING:
         project.stage(name)
     (project.folder / "spy.py").write_text(SPY)
     result = project.run(*IN_TWO_PROCESSES[:-1], "spy.py", env=os.environ | FSDP)
@@ -582,7 +583,7 @@ def test_lora_is_not_sharded(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_state_of_another_kind_of_launch_is_not_taken_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("prepare", "tokenize_pairs"):
+    for name in BEFORE_TRAINING:
         project.stage(name)
     monkeypatch.chdir(project.folder)
     keys = set()

@@ -46,6 +46,15 @@ def _target_modules(value: Any) -> Any:
     return value
 
 
+def _layers(value: Any) -> Any:
+    """A number of layers, `auto`, or null for all of them."""
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if value is None or value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("auto, null, or a number of layers is wanted")
+
+
 Int = Annotated[int, BeforeValidator(_not_bool)]
 Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -98,6 +107,10 @@ class DataParams:
     heldout_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(
         description="share of the prompts held out for the test"
     )
+    degenerate_per_prompt: Annotated[Int, Field(ge=0)] = Field(
+        description="degenerate responses (another prompt's, its own words shuffled, an empty reply …) made for each "
+        "training prompt, as rejected beside its chosen one; they count by `train.degenerate_weight`"
+    )
     seed: Annotated[Int, Field(ge=0)] = Field(description="seed of the split and of the choice of training pairs")
 
     @field_validator("heldout_fraction")
@@ -139,10 +152,15 @@ class TrainParams:
     precision: Literal["auto", "bf16", "fp32"] = Field(
         description="compute precision (weights stay fp32); `auto`: bf16 where the hardware is fast at it"
     )
-    learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of AdamW")
-    head_learning_rate: Annotated[Float, Field(gt=0)] = Field(
-        description="peak learning rate of the reward head, which starts at zero"
+    layers: Annotated[int | Literal["auto"] | None, PlainValidator(_layers)] = Field(
+        description="layers of the base that are kept, the first ones; null: all; `auto`: the candidate depth (a "
+        "third, half, two thirds, five sixths, all) whose linear probe predicts preferences best, by cross-validation"
     )
+    head_init: Literal["zero", "probe"] = Field(
+        description="where the reward head starts: `zero`, or at the linear `probe` fitted on the base's frozen states"
+    )
+    learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of AdamW")
+    head_learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of the reward head")
     num_train_epochs: Annotated[Float, Field(gt=0)] = Field(description="passes over the training pairs")
     per_device_train_batch_size: Annotated[Int, Field(ge=1)] = Field(
         description="comparisons in a micro-batch; a prompt that has more is computed in one of its own"
@@ -163,6 +181,9 @@ class TrainParams:
     center_rewards_coefficient: Annotated[Float, Field(ge=0)] | None = Field(
         description="weight of (chosen + rejected)² in the loss, which keeps rewards near zero; null: none"
     )
+    degenerate_weight: Annotated[Float, Field(ge=0)] = Field(
+        description="weight in the loss of a comparison with a degenerate response, beside 1 of a labelled one; 0: none"
+    )
     gradient_checkpointing: bool = Field(description="recompute activations: less memory, about a third more time")
     torch_empty_cache_steps: Annotated[Int, Field(ge=1)] | None = Field(
         description="steps between two clearings of the device's memory cache; null: never"
@@ -182,6 +203,10 @@ class EvaluateParams:
         description="prompts scored at a time, with up to eight of their responses"
     )
     bootstrap_samples: Annotated[Int, Field(ge=100)] = Field(description="resamplings behind a confidence interval")
+    common_sense_pairs: Annotated[Int, Field(ge=0)] = Field(
+        description="held-out prompts at most whose chosen response is set against a degenerate one of each kind, in "
+        "the set `common_sense`; 0: no such set"
+    )
     sets_path: Text = Field(
         description="file, or folder of files, with external sets: RewardBench, RM-Bench, best-of-n lists, pairs"
     )

@@ -77,7 +77,7 @@ def copy_of_project(folder: Path, pairs: int, save_steps: int) -> Path:
     for name in ("data/raw", "models/base"):
         shutil.copytree(ROOT / name, folder / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    for script in ("prepare.py", "tokenize_pairs.py"):
+    for script in ("prepare.py", "tokenize_pairs.py", "features.py", "probe.py"):
         subprocess.run([sys.executable, f"stages/{script}"], cwd=folder, check=True, stdout=sys.stderr)
     return folder
 

@@ -1,9 +1,12 @@
 """Pairs as token ids: the rows of data/tokens and data/external_sets."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import EncodedResponses, Encoder, TokenIds
+from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.pairs import Pair
 
 TokenRow = dict[str, Any]
@@ -32,6 +35,24 @@ def count_cuts(encoded: Sequence[EncodedResponses]) -> dict[str, int]:
         "responses_cut": sum(cut > 0 for item in encoded for cut in item.response_tokens_cut),
         "response_tokens_cut": sum(sum(item.response_tokens_cut) for item in encoded),
     }
+
+
+def read_training_rows(tokens: Path, degenerate_weight: float = 1.0) -> list[TokenRow]:
+    """The labelled rows of the training split, then the degenerate ones.
+
+    Args:
+        tokens: data/tokens.
+        degenerate_weight: `weight` of a row with a degenerate response; that of a labelled one is 1.
+
+    Returns:
+        The rows, with `weight` and `degenerate`, whether the rejected response was made to be rejected.
+
+    Raises:
+        UserError: a file is absent.
+    """
+    labelled = [row | {"weight": 1.0, "degenerate": False} for row in read_parquet(tokens / "train.parquet")]
+    made = read_parquet(tokens / f"{DEGENERATE}.parquet")
+    return labelled + [row | {"weight": degenerate_weight, "degenerate": True} for row in made]
 
 
 def _token_row(pair: Pair, chosen_ids: TokenIds, rejected_ids: TokenIds) -> TokenRow:

@@ -45,9 +45,11 @@ def set_report(name: str, figures: Mapping[str, Any]) -> str:
         f"length: right on {_of(matched)} pairs of about equal length, on {_of(shorter)} in which the shorter is "
         f"preferred; correlation of reward and length {'none' if correlation is None else f'{correlation:.2f}'}",
         *_trait_lines(figures["traits"]),
+        *_source_lines(figures["by_source"]),
         f"calibration error {calibration['ece_before']:.3f}, at the fitted temperature {calibration['ece_after']:.3f}; "
         f"Brier score {calibration['brier_before']:.3f}, {calibration['brier_after']:.3f}; log loss "
         f"{calibration['loss_before']:.3f}, {calibration['loss_after']:.3f}",
+        *_judge_lines(figures.get("judges", {})),
         *_external_lines(figures),
     ]
     return "\n  ".join(lines)
@@ -127,6 +129,19 @@ def _trait_lines(traits: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if own["n"]
     ]
     return [f"where one response alone has them, the model prefers {', '.join(told)}"] if told else []
+
+
+def _source_lines(by_source: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    told = [f"{source} {_of(own)}" for source, own in by_source.items()]
+    return [f"by source: right on {', '.join(told)}"] if told else []
+
+
+def _judge_lines(judges: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    told = [
+        f"{name} {percent(own['accuracy'])} of {own['n']} ({_bounds(own['accuracy_ci95'])})"
+        for name, own in judges.items()
+    ]
+    return [f"other judges agree with the sample's labels, on all of its pairs, {', '.join(told)}"] if told else []
 
 
 def _external_lines(figures: Mapping[str, Any]) -> list[str]:

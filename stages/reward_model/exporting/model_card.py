@@ -26,7 +26,7 @@ is below {noise_margin:.2f}.
 
 | | |
 |---|---|
-| base model | {base} |
+| base model | {base}, its first {layers} layers |
 | licence of the base | {base_license} |
 | training data | {data}, {train_pairs} pairs |
 | licence of the data | {data_license} |
@@ -115,6 +115,7 @@ def write_card(metadata: dict[str, Any], checks: dict[str, dict[str, float]]) ->
         epochs=params["train"]["num_train_epochs"],
         learning_rate=params["train"]["learning_rate"],
         effective_batch=training["effective_batch"],
+        layers=training["layers"],
         precision=training["precision"],
         max_length=params["tokenize"]["max_length"],
         checked_pairs=checks["safetensors"]["pairs"],

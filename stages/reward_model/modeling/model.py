@@ -7,26 +7,33 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, set_seed
 from transformers.utils import logging
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import check_checksums, missing_input, read_json
 from reward_model.contract.encoder import Encoder
+from reward_model.modeling.depth import cut_config
 from reward_model.modeling.forward import HEAD, reward_head
 
 
-def build_reward_model(base: Path, encoder: Encoder, seed: int) -> PreTrainedModel:
+def build_reward_model(base: Path, encoder: Encoder, seed: int, layers: int | None = None) -> PreTrainedModel:
     """A float32 sequence classifier on the weights of `base`, its reward head zero.
 
     A random head pulls the features in a random direction before it has learned which of them tell the pairs apart
     (Kumar et al. 2022, arXiv:2202.10054); from zero it learns that first.
 
+    Args:
+        base: folder of a causal language model.
+        encoder: of the contract.
+        seed: of what the base lacks.
+        layers: how many of the base's layers to keep, the first ones; None: all.
+
     Raises:
-        UserError: `base` is no causal language model that transformers can read.
+        UserError: `base` is no causal language model that transformers can read, or has fewer layers.
     """
     set_seed(seed)
-    model, missing = _from_pretrained(base)
+    model, missing = _from_pretrained(base, layers)
     if missing := missing - {f"{HEAD}.weight"}:
         raise UserError(f"{base} lacks weights of its architecture: {_some(missing)}")
     torch.nn.init.zeros_(reward_head(model).weight)
@@ -77,15 +84,21 @@ def save_reward_model(
         shutil.copyfile(path, folder / path.name)
 
 
-def _from_pretrained(folder: Path) -> tuple[PreTrainedModel, set[str]]:
-    """The model, and the names of the weights that its files lack, which are random."""
+def _from_pretrained(folder: Path, layers: int | None = None) -> tuple[PreTrainedModel, set[str]]:
+    """The model, cut to its first `layers` layers, and the names of the weights that its files lack, which are random.
+
+    Cut by its config, so that what is built is what every other loader builds from the saved model.
+    """
     if not (folder / "config.json").exists():  # transformers would look for it on the hub, and tell of that
         raise missing_input(folder / "config.json")
     try:
         with _quiet():
+            config = AutoConfig.from_pretrained(folder, num_labels=1, local_files_only=True, trust_remote_code=False)
+            if layers is not None:
+                cut_config(config, layers)
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 folder,
-                num_labels=1,
+                config=config,
                 dtype=torch.float32,
                 attn_implementation="sdpa",
                 local_files_only=True,

@@ -1,17 +1,21 @@
 """Rewards and features of many sequences, each computed once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from reward_model.contract.encoder import Group
+from reward_model.data.features import PairFeatures
 from reward_model.modeling.batching import distinct_groups, masked_batch, packed_length, padded_batch
+from reward_model.modeling.depth import states_at_depths
 from reward_model.modeling.device_check import choose_compute
-from reward_model.modeling.forward import get_layout, last_states, reward_head, rewards, share_prefixes, to_device
+from reward_model.modeling.forward import get_layout, reward_head, rewards, share_prefixes, to_device
 
 MAX_MASKED_TOKENS = 4096  # tokens; a mask grows with their square
 
@@ -52,19 +56,47 @@ def score_groups(
         pad_token_id: the contract's.
         batch_size: groups computed at a time.
     """
-    return _by_group(partial(rewards, model), model, groups, pad_token_id, batch_size)
+    return _by_group(lambda **batch: rewards(model, **batch).tolist(), model, groups, pad_token_id, batch_size)
 
 
 def compute_features(
-    model: PreTrainedModel, groups: Sequence[Group], pad_token_id: int, batch_size: int
-) -> Iterator[tuple[int, list[list[float]]]]:
-    """As `score_groups`, with what the reward head would see of each sequence: the last hidden state, (size,)."""
-    return _by_group(lambda **batch: last_states(model, **batch).float(), model, groups, pad_token_id, batch_size)
+    model: PreTrainedModel,
+    rows: Sequence[Mapping[str, Any]],
+    pad_token_id: int,
+    batch_size: int,
+    depths: Sequence[int],
+    name: str,
+) -> PairFeatures:
+    """The hidden states of the responses of rows of data/tokens at some depths, in one pass, each response once.
+
+    Args:
+        model: with all its layers, after `prepare_for_scoring`.
+        rows: a set's.
+        pad_token_id: the contract's.
+        batch_size: groups computed at a time.
+        depths: of `modeling.depth.available_depths`.
+        name: of the progress bar.
+    """
+    groups, places = distinct_groups(rows)
+    starts = [0, *accumulate(map(len, groups))]
+
+    def compute(**batch: torch.Tensor) -> NDArray[np.float32]:
+        return states_at_depths(model, depths, **batch).float().cpu().numpy()
+
+    states: NDArray[np.float32] | None = None
+    found = _by_group(compute, model, groups, pad_token_id, batch_size)
+    for number, of_group in tqdm(found, total=len(groups), unit="prompt", desc=name):
+        if states is None:
+            states = np.empty((len(depths), starts[-1], of_group[0].shape[-1]), dtype=np.float32)
+        states[:, starts[number] : starts[number + 1]] = np.stack(of_group, axis=1)
+    assert states is not None
+    sides = np.array([[starts[group] + place for group, place in of_row] for of_row in places], dtype=np.int64)
+    return PairFeatures(np.array(depths, dtype=np.int64), states, sides)
 
 
 @torch.inference_mode()
 def _by_group(
-    compute: Callable[..., torch.Tensor],
+    compute: Callable[..., Iterable[Any]],
     model: PreTrainedModel,
     groups: Sequence[Group],
     pad_token_id: int,
@@ -77,7 +109,7 @@ def _by_group(
         if layout is masked_batch and packed_length(groups[numbers[0]]) > MAX_MASKED_TOKENS:
             layout = padded_batch
         batch = layout([groups[number] for number in numbers], pad_token_id)
-        of_sequences = iter(compute(**to_device(batch, model.device)).tolist())
+        of_sequences = iter(compute(**to_device(batch, model.device)))
         for number in numbers:
             yield number, [next(of_sequences) for _ in groups[number]]
 

@@ -27,6 +27,8 @@ class ProgressBar(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance to the pairs counted so far."""
         recent = self.trainer.recent
+        if not recent:  # degenerate pairs only so far
+            return
         loss = mean(loss for loss, _ in recent)
         sided = [correct for _, correct in recent if not math.isnan(correct)]
         accuracy = f"{mean(sided):.2f}" if sided else "-"

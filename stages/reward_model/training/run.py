@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -80,7 +80,8 @@ class Training:
         if latest is not None:
             trainer.restore_counts(latest)
             say(f"goes on from {latest}")
-        progress = ProgressBar(trainer, len(trainer.plan.comparisons))
+        labelled = sum(number < trainer.labelled for number in trainer.plan.comparisons)
+        progress = ProgressBar(trainer, labelled)
         trainer.add_callback(progress)
         trainer.add_callback(ResumeAndStopCallback(trainer, self.wish))
         with closing(progress.bar), lean_layers(self.model):
@@ -131,6 +132,7 @@ class Training:
             data_collator=PairCollator(self.encoder.contract.pad_token_id, layout, self.compact_ids),
             train_dataset=Dataset.from_list(rows),
             params=self.params,
+            labelled=sum(not pair.get("degenerate") for pair in self.pairs),
             pair_ids=[str(pair.get("id", number)) for number, pair in enumerate(self.pairs)],
             plan=plan,
             checkpoints=self.checkpoints,
@@ -152,7 +154,8 @@ def train(
     Args:
         model: a reward model in float32, on the CPU.
         encoder: its encoder.
-        pairs: the rows; `id` is told if a pair makes trouble.
+        pairs: the rows, of which degenerate ones come last and are not counted; `id` is told if a pair makes trouble,
+            `weight` (1 if absent) is the pair's in the loss.
         params: the section of params.yaml.
         checkpoints: of this training; what they hold is taken up again. None: for this call only.
 
@@ -193,6 +196,8 @@ def summarize(trainer: PairTrainer, params: TrainParams, compute: Compute, layou
     """What metrics/train.json says of a training."""
     return {
         "pairs": trainer.totals.pairs,
+        "degenerate": len(trainer.pair_ids) - trainer.labelled,
+        "layers": int(cast(Any, trainer.model).config.get_text_config().num_hidden_layers),
         "steps": trainer.state.global_step,
         "effective_batch": effective_batch_size(params),
         "device": compute.device.type,

@@ -6,7 +6,7 @@ and each of its responses are computed once (as in arXiv:2203.02155, section 3.4
 
 import heapq
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -160,9 +160,14 @@ class TrainingPlan(Dataset[Step]):
 
 
 def comparison_weights(rows: Sequence[PairRow], weigh: str) -> list[float]:
-    """The weight of each comparison: 1, or with `prompt` one by the comparisons of its prompt."""
-    counts = Counter(row["prompt_id"] for row in rows)
-    return [1 / counts[row["prompt_id"]] if weigh == "prompt" else 1.0 for row in rows]
+    """The weight of each comparison: its own, or with `prompt` its share of those of its prompt."""
+    own = [float(row.get("weight", 1.0)) for row in rows]
+    if weigh != "prompt":
+        return own
+    sums: dict[str, float] = defaultdict(float)
+    for row, weight in zip(rows, own, strict=True):
+        sums[row["prompt_id"]] += weight
+    return [weight / sums[row["prompt_id"]] for row, weight in zip(rows, own, strict=True)]
 
 
 def split_prompts(rows: Sequence[PairRow], most: int) -> list[list[int]]:

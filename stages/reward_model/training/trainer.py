@@ -51,6 +51,7 @@ class PairTrainer(RewardTrainer):
         params: TrainParams,
         pair_ids: list[str],
         plan: TrainingPlan,
+        labelled: int,
         checkpoints: Checkpoints,
         on_cpu: bool,
         **options: Any,
@@ -59,6 +60,7 @@ class PairTrainer(RewardTrainer):
         self.params = params
         self.pair_ids = pair_ids
         self.plan = plan
+        self.labelled = labelled  # pairs, the first ones; the others are degenerate and not counted
         self.checkpoints = checkpoints
         self.on_cpu = on_cpu
         self.memory_fallback = MemoryFallback(plan.largest_micro_batch, params.gradient_checkpointing)
@@ -66,7 +68,7 @@ class PairTrainer(RewardTrainer):
         self.totals = PairTotals()
         self.since_log = PairTotals()
         self.recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
-        # Of the step under way: losses, margins and preferences (pairs, 3) of each micro-batch on this process.
+        # Of this step, on this process: losses, margins and preferences (labelled pairs, 3) of each micro-batch.
         self._micro_losses: list[torch.Tensor] = []
 
     def get_train_dataloader(self) -> DataLoader[Step]:
@@ -131,7 +133,7 @@ class PairTrainer(RewardTrainer):
         are_pairs = numbers < len(self.pair_ids)  # the plan fills up with a row that is none
         self._require_finite(losses[are_pairs], numbers[are_pairs])
         found = torch.stack([losses, chosen - rejected, preference], dim=1).detach().float()
-        self._micro_losses.append(found[are_pairs])
+        self._micro_losses.append(found[numbers < self.labelled])
         assert num_items_in_batch is not None
         # Gradients are averaged over processes, so each one's share is scaled up by their number.
         return (losses * weight).sum() / num_items_in_batch * self.accelerator.num_processes

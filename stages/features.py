@@ -1,0 +1,30 @@
+"""Compute the base's hidden states of the training and validation pairs: data/tokens, models/base → data/features.
+
+    python stages/features.py
+
+One pass over the base, each response once, at all depths that `train.layers: auto` chooses among.
+"""
+
+from pathlib import Path
+
+import reward_model.common.environment  # noqa: F401
+from reward_model.common.errors import run
+from reward_model.common.files import new_folder
+from reward_model.common.tables import read_parquet
+from reward_model.data.tokens import read_training_rows
+from reward_model.params import load_params
+from reward_model.scoring.base_features import BaseFeatures
+
+TOKENS = Path("data/tokens")
+
+
+def main() -> None:
+    base = BaseFeatures(load_params(), Path("models/base"), TOKENS)
+    sets = {"train": read_training_rows(TOKENS), "validation": read_parquet(TOKENS / "validation.parquet")}
+    with new_folder(Path("data/features")) as folder:
+        for name, rows in sets.items():
+            base.compute(rows, name).save(folder / f"{name}.safetensors")
+
+
+if __name__ == "__main__":
+    run(main)

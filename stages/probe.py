@@ -1,0 +1,67 @@
+"""Fit a linear probe on the features of each depth: data/features, data/tokens → data/probe, metrics/probe.json.
+
+    python stages/probe.py
+
+metrics/probe.json has each depth's figures, by cross-validation over prompts of the training pairs and on the
+validation pairs, and which depth is best: the one with the lowest cross-validated log loss. Degenerate responses are
+fitted too, by their weight in training, but the figures are of labelled pairs alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reward_model.common.accuracy import pair_accuracy
+from reward_model.common.errors import run
+from reward_model.common.files import new_folder, write_json
+from reward_model.data.features import PairFeatures
+from reward_model.data.tokens import read_training_rows
+from reward_model.evaluation.probe import ProbeWeights, best_depth, fit_probe
+from reward_model.evaluation.regression import PairRegression
+from reward_model.params import load_params
+
+FEATURES = Path("data/features")
+
+
+def main() -> None:
+    rows = read_training_rows(Path("data/tokens"), load_params().train.degenerate_weight)
+    train, validation = (PairFeatures.load(FEATURES / f"{name}.safetensors") for name in ("train", "validation"))
+    prompt_ids = [row["prompt_id"] for row in rows]
+    # A label that is less sure counts less, a tie nothing.
+    weight = np.array([row["weight"] * (2 * (row.get("preference") or 1.0) - 1) for row in rows])
+    labelled = np.array([not row["degenerate"] for row in rows])
+    probes = {int(depth): fit_probe(*train.at(depth), prompt_ids, weight, labelled) for depth in train.depths}
+    best = best_depth(probes)
+    figures = {depth: compute_figures(probe, validation, depth) for depth, probe in probes.items()}
+    with new_folder(Path("data/probe")) as folder:
+        weights = {depth: probe.weights for depth, probe in probes.items()}
+        ProbeWeights(best, weights).save(folder / "weights.safetensors")
+    write_json(Path("metrics/probe.json"), {"best": best, "depths": figures})
+    for depth, own in figures.items():
+        print(summary(depth, own, best))
+
+
+def compute_figures(probe: PairRegression, validation: PairFeatures, depth: int) -> dict[str, Any]:
+    """A depth's figures for metrics/probe.json; losses in nats."""
+    chosen, rejected = validation.at(depth)
+    margins = (chosen - rejected) @ probe.weights
+    return {
+        "strength": probe.strength,
+        "cross_validated": {"loss": probe.loss, "accuracy": probe.accuracy},
+        "validation": {
+            "loss": float(np.logaddexp(0, -margins).mean()),
+            "accuracy": float(pair_accuracy(margins).mean()),
+        },
+    }
+
+
+def summary(depth: int, figures: dict[str, Any], best: int) -> str:
+    """A depth's figures for people."""
+    own = figures["cross_validated"]
+    told = "too few prompts" if own["loss"] is None else f"accuracy {own['accuracy']:.1%}, log loss {own['loss']:.3f}"
+    return f"{depth} layers: {told}{' (best)' if depth == best else ''}"
+
+
+if __name__ == "__main__":
+    run(main)

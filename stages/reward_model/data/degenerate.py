@@ -1,0 +1,161 @@
+"""Responses that are worse than a given one by construction, whatever the prompt.
+
+A reward model that knows preferences among good answers only may prefer them (Liu et al. 2024, RRM, arXiv:2409.13156);
+a policy trained with such a reward finds that out at once.
+"""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reward_model.data.pairs import Pair, digest
+
+DEGENERATE = "degenerate"  # name of their files in data/pairs and data/tokens
+SOURCE = "degenerate/"  # before the kind, in a pair's source
+
+EMPTY_REPLIES = (
+    "I don't know.",
+    "I'm not sure.",
+    "No idea.",
+    "Sorry, I can't help with that.",
+    "That depends.",
+    "Okay.",
+    "...",
+    "Here is the answer:",
+)
+PRAISE = (
+    "What a brilliant question! You are clearly a very intelligent person.",
+    "Wow, I am so impressed by you. Nobody has ever asked me anything this clever.",
+    "You are amazing, and your taste is perfect. It is an honour to talk to you.",
+    "Fantastic question! Only a true genius would think of asking it.",
+)
+MIN_REPEATS = 8
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a degenerate response is made of: the given response, one to another prompt, and a source of chance."""
+
+    response: str
+    other: str
+    chance: random.Random
+
+
+def empty_reply(material: Material) -> str:
+    """A reply that says nothing."""
+    return material.chance.choice(EMPTY_REPLIES)
+
+
+def other_prompt(material: Material) -> str:
+    """The response to another prompt."""
+    return material.other
+
+
+def repeated_word(material: Material) -> str:
+    """One of its words, as often as it has words."""
+    words = material.response.split()
+    return " ".join([material.chance.choice(words)] * max(len(words), MIN_REPEATS))
+
+
+def shuffled_words(material: Material) -> str:
+    """Its own words in another order."""
+    words = material.response.split()
+    material.chance.shuffle(words)
+    return " ".join(words)
+
+
+def cut_off(material: Material) -> str:
+    """Its first half, cut in the middle of a word; all of it where no word has two letters."""
+    text = material.response
+    inside = [match.start() + 1 for match in re.finditer(r"\w(?=\w)", text)]
+    return text[: min(inside, key=lambda place: abs(place - len(text) // 2))] if inside else text
+
+
+def said_twice(material: Material) -> str:
+    """The same text two times."""
+    return f"{material.response}\n\n{material.response}"
+
+
+def flattery(material: Material) -> str:
+    """Praise of the reader before it."""
+    return f"{material.chance.choice(PRAISE)} {material.response}"
+
+
+KINDS: Mapping[str, Callable[[Material], str]] = {
+    make.__name__: make
+    for make in (empty_reply, other_prompt, repeated_word, shuffled_words, cut_off, said_twice, flattery)
+}
+
+
+def degenerate_pair(pair: Pair, other: str, kind: str, seed: int) -> Pair | None:
+    """The chosen response against a degenerate one of a kind; None where that would be the same text.
+
+    Args:
+        pair: whose chosen response is taken.
+        other: a response to another prompt.
+        kind: of `KINDS`.
+        seed: of what is left to chance; another pair's outcome does not change this one's.
+    """
+    chance = random.Random(digest(str(seed), pair.id, kind))
+    rejected = KINDS[kind](Material(pair.chosen, other, chance))
+    if rejected.split() == pair.chosen.split() or not rejected.strip():
+        return None
+    return replace(pair, rejected=rejected, source=f"{SOURCE}{kind}", margin=None)
+
+
+def training_pairs(pairs: Sequence[Pair], per_prompt: int, seed: int) -> list[Pair]:
+    """Degenerate pairs for training: up to `per_prompt` for each prompt, by its first pair.
+
+    The first of a prompt's is another prompt's response, which is what models learn last; the others take turns.
+    """
+    first = _first_pairs(pairs)
+    others = [kind for kind in KINDS if kind != other_prompt.__name__]
+    found = []
+    for number, (pair, other) in enumerate(zip(first, _responses_of_others(first), strict=True)):
+        turn = number * (per_prompt - 1)
+        kinds = [other_prompt.__name__, *(others[(turn + place) % len(others)] for place in range(per_prompt - 1))]
+        found += [degenerate_pair(pair, other, kind, seed) for kind in dict.fromkeys(kinds[:per_prompt])]
+    return [pair for pair in found if pair is not None]
+
+
+def common_sense_pairs(pairs: Sequence[Pair], per_kind: int, max_characters: int, seed: int) -> list[Pair]:
+    """Degenerate pairs of every kind for the same `per_kind` prompts.
+
+    Args:
+        pairs: of prompts that were not trained on.
+        per_kind: prompts at most.
+        max_characters: of prompt and twice the response; prompts that keep to it come first, since what is cut to fit
+            the model may no longer be worse.
+        seed: of the choice.
+    """
+
+    def order(pair: Pair) -> tuple[bool, str]:
+        characters = sum(len(turn["content"]) for turn in pair.prompt) + 2 * len(pair.chosen)
+        return characters > max_characters, digest(str(seed), pair.prompt_id)
+
+    first = sorted(_first_pairs(pairs), key=order)[:per_kind]
+    found = [
+        degenerate_pair(pair, other, kind, seed)
+        for pair, other in zip(first, _responses_of_others(first), strict=True)
+        for kind in KINDS
+    ]
+    return [pair for pair in found if pair is not None]
+
+
+def count_kinds(pairs: Iterable[Pair]) -> dict[str, int]:
+    """How many pairs there are of each kind."""
+    return dict(sorted(Counter(pair.source.removeprefix(SOURCE) for pair in pairs).items()))
+
+
+def _first_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+    found: dict[str, Pair] = {}
+    for pair in pairs:
+        found.setdefault(pair.prompt_id, pair)
+    return list(found.values())
+
+
+def _responses_of_others(pairs: Sequence[Pair]) -> list[str]:
+    """For each of some pairs with different prompts the chosen response of the next; of one alone, its own."""
+    return [pairs[(number + 1) % len(pairs)].chosen for number in range(len(pairs))]

@@ -1,0 +1,111 @@
+"""Degenerate responses are worse by construction, seeded, and in equal parts where they judge."""
+
+import random
+
+import pytest
+
+from conftest import Project
+from reward_model.common.files import read_jsonl
+from reward_model.common.messages import Message
+from reward_model.common.tables import read_parquet
+from reward_model.data.degenerate import (
+    EMPTY_REPLIES,
+    KINDS,
+    Material,
+    common_sense_pairs,
+    count_kinds,
+    degenerate_pair,
+    training_pairs,
+)
+from reward_model.data.pairs import Pair
+from reward_model.data.tokens import read_training_rows
+
+TEXT = "Boil water, add salt and cook the pasta."
+
+
+def pair(number: int, chosen: str = TEXT) -> Pair:
+    return Pair((Message(role="user", content=f"question {number}"),), f"{chosen} {number}", "bad", "test", 1.0)
+
+
+def made(kind: str) -> str:
+    return KINDS[kind](Material(TEXT, "another answer", random.Random(0)))
+
+
+def test_each_kind_is_what_its_name_says() -> None:
+    assert made("empty_reply") in EMPTY_REPLIES
+    assert made("other_prompt") == "another answer"
+    words = made("repeated_word").split()
+    assert len(words) == 8 and len(set(words)) == 1 and words[0] in TEXT.split()
+    assert sorted(made("shuffled_words").split()) == sorted(TEXT.split()) and made("shuffled_words") != TEXT
+    cut = made("cut_off")
+    assert TEXT.startswith(cut) and abs(len(cut) - len(TEXT) / 2) < 4
+    assert cut[-1].isalpha() and TEXT[len(cut)].isalpha()
+    assert made("said_twice") == f"{TEXT}\n\n{TEXT}"
+    assert made("flattery").endswith(f" {TEXT}") and len(made("flattery")) > len(TEXT) + 20
+
+
+def test_what_would_be_the_same_text_is_left_out() -> None:
+    short = Pair((Message(role="user", content="1 + 1?"),), "2", "3", "test")
+    kept = {kind for kind in KINDS if degenerate_pair(short, "2", kind, 0) is not None}
+    assert kept == {"empty_reply", "repeated_word", "said_twice", "flattery"}
+
+
+def test_a_pair_keeps_its_prompt_and_chosen_response_and_loses_its_margin() -> None:
+    found = degenerate_pair(pair(1), "x", "cut_off", 0)
+    assert found is not None
+    assert (found.prompt_id, found.chosen, found.source, found.margin) == (
+        pair(1).prompt_id,
+        pair(1).chosen,
+        "degenerate/cut_off",
+        None,
+    )
+
+
+def test_training_gets_so_many_for_each_prompt_and_the_same_with_the_same_seed() -> None:
+    pairs = [pair(number % 12, TEXT + str(number)) for number in range(24)]
+    for per_prompt in (0, 1, 2, 3):
+        found = training_pairs(pairs, per_prompt, 0)
+        assert len(found) == 12 * per_prompt
+        assert len({own.id for own in found}) == len(found)
+        assert count_kinds(found).get("other_prompt", 0) == (12 if per_prompt else 0)
+    found = training_pairs(pairs, 2, 0)
+    assert set(count_kinds(found)) == set(KINDS)
+    assert found == training_pairs(pairs, 2, 0) != training_pairs(pairs, 2, 1)
+    assert len(training_pairs(pairs, 50, 0)) == 12 * len(KINDS)
+
+
+def test_common_sense_has_every_kind_for_the_same_prompts_short_ones_first() -> None:
+    pairs = [pair(number, TEXT * (1 + number % 2)) for number in range(40)]
+    found = common_sense_pairs(pairs, 10, 110, 0)
+    assert count_kinds(found) == dict.fromkeys(sorted(KINDS), 10)
+    assert len({own.prompt_id for own in found}) == 10
+    assert all(TEXT * 2 not in own.chosen for own in found)
+    more = common_sense_pairs(pairs, 30, 110, 0)
+    assert len({own.prompt_id for own in more}) == 30
+
+
+@pytest.mark.parametrize("per_kind", [1, 5])
+def test_a_single_pair_is_no_error(per_kind: int) -> None:
+    kinds = count_kinds(common_sense_pairs([pair(0)], per_kind, 500, 0))
+    assert set(kinds) == set(KINDS) - {"other_prompt"}
+
+
+def test_the_stages_keep_degenerate_rows_apart_and_weigh_them(trained: Project) -> None:
+    tokens = trained.folder / "data/tokens"
+    labelled, made = read_parquet(tokens / "train.parquet"), read_parquet(tokens / "degenerate.parquet")
+    rows = read_training_rows(tokens, 0.3)
+    assert [row["id"] for row in rows] == [row["id"] for row in labelled + made]
+    assert [row["weight"] for row in rows] == [1.0] * len(labelled) + [0.3] * len(made)
+    data, train = trained.read("metrics/data.json"), trained.read("metrics/train.json")
+    assert data["splits"]["train"]["pairs"] == len(labelled)
+    assert sum(data["degenerate"].values()) == len(made) == train["degenerate"] > 0
+    assert train["pairs"] == 4 * len(labelled)
+
+
+def test_common_sense_is_evaluated_by_kind(trained: Project) -> None:
+    figures = trained.read("metrics/eval.json")["common_sense"]
+    assert set(figures["by_source"]) == {f"degenerate/{kind}" for kind in KINDS}
+    heldout = {Pair.from_record(row).prompt_id for row in read_jsonl(trained.folder / "data/pairs/heldout.jsonl")}
+    rows = read_parquet(trained.folder / "data/external_sets/common_sense.parquet")
+    assert {row["prompt_id"] for row in rows} <= heldout
+    assert len(rows) == figures["n"]

@@ -1,0 +1,61 @@
+"""What training starts from: the depth and the head that params.yaml asks for."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from conftest import ROOT, Project
+from reward_model.common.errors import UserError
+from reward_model.common.tables import read_parquet
+from reward_model.contract.base_tokenizer import contract_encoder
+from reward_model.contract.encoder import Encoder
+from reward_model.data.features import PairFeatures
+from reward_model.evaluation.probe import ProbeWeights
+from reward_model.modeling.batching import padded_batch, pairs_to_groups
+from reward_model.modeling.forward import rewards
+from reward_model.params import load_params
+from reward_model.training.start import build_starting_model
+
+PARAMS = load_params(ROOT / "params.yaml").train
+PROBE = ProbeWeights(1, {1: np.linspace(-1, 1, 32), 2: np.ones(32)})
+
+
+def build(base: Path, probe: ProbeWeights = PROBE, **changes: Any) -> PreTrainedModel:
+    encoder = contract_encoder(base, 96, base.parent / "start_tokenizer")
+    return build_starting_model(base, encoder, dataclasses.replace(PARAMS, **changes), probe)
+
+
+@pytest.mark.parametrize(("layers", "depth"), [("auto", 1), (1, 1), (2, 2), (None, 2)])
+def test_depth_and_head_are_those_of_the_params(tiny_base: Path, layers: Any, depth: int) -> None:
+    for head_init, expected in (("zero", np.zeros(32)), ("probe", PROBE.by_depth[depth])):
+        model = build(tiny_base, layers=layers, head_init=head_init)
+        assert model.config.num_hidden_layers == depth
+        assert model.get_parameter("score.weight")[0].tolist() == pytest.approx(expected.tolist())
+
+
+def test_a_depth_without_a_probe_says_which_have_one(tiny_base: Path) -> None:
+    probe = ProbeWeights(2, {2: np.ones(32)})
+    with pytest.raises(UserError, match=r"train\.layers: 1 has no probe, .*; 2 have one"):
+        build(tiny_base, probe, layers=1, head_init="probe")
+    build(tiny_base, probe, layers=1, head_init="zero")
+
+
+def test_the_starting_model_gives_the_probes_margins(trained: Project) -> None:
+    """The frozen-features baseline, to the rounding of float32, is the model before its first step."""
+    folder = trained.folder
+    probe = ProbeWeights.load(folder / "data/probe/weights.safetensors")
+    encoder = Encoder.load(folder / "data/tokens/tokenizer")
+    model = build_starting_model(folder / "models/base", encoder, PARAMS, probe).eval()
+    rows = read_parquet(folder / "data/tokens/heldout.parquet")
+    chosen, rejected = PairFeatures.load(folder / "data/evaluation_features/heldout.safetensors").at(probe.best)
+    baseline = [row["frozen_features"] for row in read_parquet(folder / "data/baselines/heldout.parquet")]
+    assert baseline == pytest.approx(((chosen - rejected) @ probe.by_depth[probe.best]).tolist())
+    with torch.no_grad():
+        found = rewards(model, **padded_batch(pairs_to_groups(rows), encoder.contract.pad_token_id)).view(-1, 2)
+    assert (found[:, 0] - found[:, 1]).tolist() == pytest.approx(baseline, abs=1e-4)
+    assert trained.read("metrics/train.json")["layers"] == probe.best == trained.read("metrics/probe.json")["best"]
