@@ -57,6 +57,7 @@ class ResumeAndStopCallback(TrainerCallback):
             self.wish.asked = bool(cast(torch.Tensor, accelerator.reduce(asked, "sum")).item())
         if state.global_step >= state.max_steps:
             control.should_save = False
+            control.should_log = True  # the curve ends where training does
         elif self.wish.asked:
             control.should_save = control.should_training_stop = True
 
