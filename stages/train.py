@@ -36,12 +36,12 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "tokenizers", 
 
 def main() -> None:
     params = load_params().train
-    pairs = read_parquet(TOKENS / "train.parquet")
+    pairs, validation = (read_parquet(TOKENS / f"{name}.parquet") for name in ("train", "validation"))
     encoder = Encoder.load(TOKENS / "tokenizer")
     model = build_reward_model(BASE, encoder, params.seed)
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     checkpoints = open_checkpoints(params, versions)
-    result = train(model, encoder, pairs, params, checkpoints)
+    result = train(model, encoder, pairs, params, checkpoints, validation)
     if not is_main_process():
         return
     with new_folder(Path("models/reward")) as folder:
@@ -62,6 +62,7 @@ def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoin
     decisive |= {"world_size": world_size(), "fsdp": fsdp_enabled()}
     inputs = {
         "tokens": hash_file(TOKENS / "train.parquet"),
+        "validation": hash_file(TOKENS / "validation.parquet"),
         "base": hash_folder(BASE),
         "script": hash_file(Path(__file__)),
     }
