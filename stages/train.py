@@ -43,11 +43,12 @@ def main() -> None:
     params = load_params().train
     rows = read_training_rows(TOKENS, params.degenerate_weight)
     pairs = [row for row in rows if row["weight"] > 0]
+    validation = read_parquet(TOKENS / "validation.parquet")
     encoder = Encoder.load(TOKENS / "tokenizer")
     model = build_starting_model(BASE, encoder, params, ProbeWeights.load(PROBE))
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     checkpoints = open_checkpoints(params, versions)
-    result = train(model, encoder, pairs, params, checkpoints)
+    result = train(model, encoder, pairs, params, checkpoints, validation)
     if not is_main_process():
         return
     with new_folder(Path("models/reward")) as folder:
@@ -70,6 +71,7 @@ def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoin
     inputs = {
         "tokens": hash_file(TOKENS / "train.parquet"),
         "degenerate": hash_file(TOKENS / f"{DEGENERATE}.parquet"),
+        "validation": hash_file(TOKENS / "validation.parquet"),
         "base": hash_folder(BASE),
         "probe": hash_file(PROBE),
         "script": hash_file(Path(__file__)),

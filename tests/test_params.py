@@ -41,7 +41,13 @@ def test_all_faults_are_reported_together(tmp_path: Path) -> None:
     path = with_changes(
         tmp_path,
         {
-            "train": {"learning_rat": 1, "weight_decay": "much", "max_grad_norm": -1, "warmup_ratio": True},
+            "train": {
+                "learning_rat": 1,
+                "weight_decay": "much",
+                "max_grad_norm": -1,
+                "warmup_ratio": True,
+                "eval_steps": 2.5,
+            },
             "data": {"max_samples": 0, "heldout_fraction": 0.97},
             "tokenize": {"max_length": 12.5},
         },
@@ -56,10 +62,11 @@ def test_all_faults_are_reported_together(tmp_path: Path) -> None:
         "train.max_grad_norm: Input should be greater than 0 (got -1)",
         "train.warmup_ratio: a number is wanted",
         "train.seed: missing",
+        "train.eval_steps: a whole number of steps, or a share below 1, is wanted (got 2.5)",
         "data.max_samples:",
         "data.heldout_fraction: with validation_fraction",
         "tokenize.max_length:",
-        "8 fault(s)",
+        "9 fault(s)",
     ):
         assert fault in message
 

@@ -30,7 +30,7 @@ from reward_model.training import run as training_run
 from reward_model.training.checkpoints import Checkpoints
 from reward_model.training.run import TrainingResult, train
 from reward_model.training.trainer import PairTrainer
-from test_training import PARAMS, assert_same_weights, encoder_of, token_rows
+from test_training import PARAMS, assert_same_weights, encoder_of, swapped, token_rows
 
 ROWS = 21  # in steps of 8, 8 and 5 pairs
 
@@ -43,11 +43,11 @@ class Cut(Exception):
 
 
 def run(base: Path, checkpoints: Checkpoints | None = None, **changes: Any) -> tuple[TrainingResult, torch.nn.Module]:
-    params = dataclasses.replace(PARAMS, **{"num_train_epochs": 3, "save_steps": 2, **changes})
+    params = dataclasses.replace(PARAMS, **{"num_train_epochs": 3, "save_steps": 2, "eval_steps": None, **changes})
     encoder = encoder_of(base)
     model = build_reward_model(base, encoder, params.seed)
-    rows = [row | {"id": f"pair-{number}"} for number, row in enumerate(token_rows(encoder, ROWS))]
-    return train(model, encoder, rows, params, checkpoints), model
+    rows = [row | {"id": f"pair-{number}"} for number, row in enumerate(token_rows(encoder, 60))]
+    return train(model, encoder, rows[:ROWS], params, checkpoints, swapped(rows[ROWS:])), model
 
 
 def before_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], Any]) -> None:
@@ -73,8 +73,16 @@ LORA = {"lora": PARAMS.lora.__class__(enabled=True, r=4, lora_alpha=8, target_mo
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"precision": "bf16"}, LORA, {"gradient_checkpointing": True}, {"weight_decay": 0.1}],
-    ids=["plain", "bf16", "lora", "gradient checkpointing", "whole vocabulary"],
+    [
+        {},
+        {"precision": "bf16"},
+        LORA,
+        {"gradient_checkpointing": True},
+        {"weight_decay": 0.1},
+        {"eval_steps": 1},
+        LORA | {"eval_steps": 3},
+    ],
+    ids=["plain", "bf16", "lora", "gradient checkpointing", "whole vocabulary", "best kept", "best kept, lora"],
 )
 def test_a_training_that_was_cut_off_ends_with_the_weights_and_curves_of_one_that_was_not(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,11 +33,16 @@ def encoder_of(base: Path) -> Encoder:
     return contract_encoder(base, 96, base.parent / "tokenizer")
 
 
-def run(base: Path, rows: list[dict[str, Any]] | None = None, **changes: Any) -> tuple[TrainingResult, PreTrainedModel]:
+def run(
+    base: Path,
+    rows: list[dict[str, Any]] | None = None,
+    validation: Sequence[dict[str, Any]] = (),
+    **changes: Any,
+) -> tuple[TrainingResult, PreTrainedModel]:
     params: TrainParams = dataclasses.replace(PARAMS, **changes)
     encoder = encoder_of(base)
     model = build_reward_model(base, encoder, params.seed)
-    return train(model, encoder, rows or token_rows(encoder, 20), params), model
+    return train(model, encoder, rows or token_rows(encoder, 20), params, validation=validation), model
 
 
 def token_rows(encoder: Encoder, count: int) -> list[dict[str, Any]]:
@@ -113,7 +119,8 @@ def test_margins_label_smoothing_and_centring_change_the_training(tiny_base: Pat
     plain = run(tiny_base, rows)[0].summary["loss"]
     assert with_margin > plain + 0.5
     plain_model = run(tiny_base, rows)[1]
-    for option in ({"label_smoothing": 0.3}, {"center_rewards_coefficient": 0.1}):
+    changes: list[dict[str, Any]] = [{"label_smoothing": 0.3}, {"center_rewards_coefficient": 0.1}]
+    for option in changes:
         with pytest.raises(AssertionError):
             assert_same_weights(run(tiny_base, rows, **option)[1], plain_model, tolerance=1e-5)
 
@@ -266,6 +273,59 @@ def test_each_response_is_computed_once_where_its_prompt_fits(tiny_base: Path) -
     assert batch["group_sizes"].tolist() == [8, 3]
     assert len(batch["ends"]) == 11
     assert len(batch["chosen"]) == len(batch["rejected"]) == 28 + 3
+
+
+def swapped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pairs on which a training that goes well becomes ever worse."""
+    return [row | {"chosen_ids": row["rejected_ids"], "rejected_ids": row["chosen_ids"]} for row in rows]
+
+
+def test_the_curve_has_log_loss_and_accuracy_on_the_validation_pairs(tiny_base: Path) -> None:
+    encoder = encoder_of(tiny_base)
+    rows = token_rows(encoder, 40)
+    validation = [*tournament_rows(encoder, [3, 4]), *rows[20:]]
+    result, model = run(tiny_base, rows[:20], validation, eval_steps=2, eval_pairs=25, num_train_epochs=3)
+    assert [point["step"] for point in result.curve if "eval_loss" in point] == [2, 4, 6, 8, 9]
+    margins = [
+        rewards(model, **padded_batch([[row["chosen_ids"], row["rejected_ids"]]], 0)).detach()
+        for row in validation[:25]
+    ]
+    differences = torch.stack(margins) @ torch.tensor([1.0, -1.0])
+    assert result.summary["kept_step"] == 9
+    assert result.summary["eval_loss"] == result.curve[-1]["eval_loss"]
+    assert result.summary["eval_loss"] == pytest.approx(-F.logsigmoid(differences).mean().item(), abs=1e-5)
+    assert result.summary["eval_accuracy"] == pytest.approx((differences > 0).float().mean().item())
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_best_weights_are_kept_and_training_stops_when_it_finds_no_better(
+    tiny_base: Path, capsys: pytest.CaptureFixture[str], lora: bool
+) -> None:
+    rows = token_rows(encoder_of(tiny_base), 40)
+    options: Any = {"eval_steps": 2, "num_train_epochs": 3, "lora": dataclasses.replace(PARAMS.lora, enabled=lora)}
+    best = run(tiny_base, rows[:20], swapped(rows[20:]), **options, keep="best")
+    assert best[0].summary["kept_step"] == 2
+    assert best[0].summary["steps"] == 9
+    losses = [point["eval_loss"] for point in best[0].curve if "eval_loss" in point]
+    assert min(losses) == losses[0] == best[0].summary["eval_loss"] < losses[-1]
+    stopped = run(tiny_base, rows[:20], swapped(rows[20:]), **options, keep="best", early_stopping_patience=2)
+    assert stopped[0].summary["steps"] == 6
+    assert stopped[0].summary["stopped_early"]
+    assert "no better validation loss since step 2: stopped after step 6" in capsys.readouterr().err
+    assert_same_weights(stopped[1], best[1])
+    last = run(tiny_base, rows[:20], swapped(rows[20:]), **options, keep="last")
+    assert last[0].summary["kept_step"] == 9
+    assert_same_weights(last[1], run(tiny_base, rows[:20], **options)[1], tolerance=1e-6)
+    with pytest.raises(AssertionError):
+        assert_same_weights(last[1], best[1], tolerance=1e-4)
+
+
+def test_few_validation_prompts_choose_nothing(tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = token_rows(encoder_of(tiny_base), 40)
+    result, _ = run(tiny_base, rows[:20], swapped(rows[31:]), eval_steps=0.5, early_stopping_patience=1)
+    assert result.summary["kept_step"] == result.summary["steps"] == 3
+    assert "eval_loss" in result.summary
+    assert "9 validation prompts are too few to choose weights by: the last are kept" in capsys.readouterr().err
 
 
 def test_prompts_in_parts_are_told_in_one_line(tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -30,6 +31,13 @@ def _not_bool(value: Any) -> Any:
     """YAML's true is no number, though Python's is 1."""
     if isinstance(value, bool):
         raise ValueError("a number is wanted, not true or false")
+    return value
+
+
+def _steps_or_share(value: float) -> float:
+    """A number of steps, or below 1 a share of them."""
+    if value >= 1 and value != int(value):
+        raise ValueError("a whole number of steps, or a share below 1, is wanted")
     return value
 
 
@@ -187,6 +195,18 @@ class TrainParams:
     gradient_checkpointing: bool = Field(description="recompute activations: less memory, about a third more time")
     torch_empty_cache_steps: Annotated[Int, Field(ge=1)] | None = Field(
         description="steps between two clearings of the device's memory cache; null: never"
+    )
+    eval_steps: Annotated[Float, Field(gt=0), AfterValidator(_steps_or_share)] | None = Field(
+        description="steps between two evaluations on validation pairs, or below 1 that share of the run; null: never"
+    )
+    eval_pairs: Annotated[Int, Field(ge=1)] = Field(
+        description="validation pairs to evaluate on while training, at most"
+    )
+    keep: Literal["last", "best"] = Field(
+        description="the weights to keep: the `last`, or those with the `best` log loss on validation pairs"
+    )
+    early_stopping_patience: Annotated[Int, Field(ge=1)] | None = Field(
+        description="stop after so many evaluations in a row that were no better than the best; null: never"
     )
     save_steps: Annotated[Int, Field(ge=1)] = Field(
         description="steps between two saved states, of which an interrupted training takes up the last"

@@ -22,6 +22,7 @@ class ProgressBar(TrainerCallback):
         self.trainer = trainer
         done = trainer.totals.pairs
         hidden = not trainer.is_world_process_zero()
+        self.validation = ""
         self.bar = tqdm(total=pairs, initial=done, unit="pair", desc="train", disable=hidden)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -32,8 +33,25 @@ class ProgressBar(TrainerCallback):
         loss = mean(loss for loss, _ in recent)
         sided = [correct for _, correct in recent if not math.isnan(correct)]
         accuracy = f"{mean(sided):.2f}" if sided else "-"
-        self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy}", refresh=False)
+        self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy}{self.validation}", refresh=False)
         self.bar.update(self.trainer.totals.pairs - self.bar.n)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Show the last figures on the validation pairs from here on."""
+        metrics = kwargs["metrics"]
+        self.validation = f"; validation {metrics['eval_loss']:.3f}, {metrics['eval_accuracy']:.2f}"
+
+
+class EvaluationCallback(TrainerCallback):
+    """Has the validation pairs evaluated every so many steps, and after the last, where the curve gets a point too."""
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask for it."""
+        if state.global_step % self.interval == 0 or state.global_step >= state.max_steps:
+            control.should_evaluate = control.should_log = True
 
 
 class ResumeAndStopCallback(TrainerCallback):

@@ -5,6 +5,7 @@ A training has a key of all that it depends on; it resumes from its own checkpoi
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -12,9 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
+
 from reward_model.common.errors import UserError
 from reward_model.common.files import check_checksums, hash_file, write_checksums, writing
 
+BEST_FILE = "best.safetensors"
 FOLDER = Path("models/.checkpoints")
 KEPT = 2  # the last, and the one before in case the last is damaged
 
@@ -49,6 +54,30 @@ class Checkpoints:
         written.replace(target)
         for old in self._steps()[:-KEPT]:
             shutil.rmtree(self._path(old), ignore_errors=True)
+
+    def keep_best(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Write the best weights so far. Older ones stay in the checkpoints that were made with them."""
+        self.staging.mkdir(exist_ok=True)
+        new = self.staging / BEST_FILE
+        save_file(dict(weights), new)
+        new.replace(self.folder / BEST_FILE)
+
+    def add_best(self, checkpoint: Path) -> None:
+        """Put the best weights into a checkpoint: the same file, where the disk can."""
+        try:
+            os.link(self.folder / BEST_FILE, checkpoint / BEST_FILE)
+        except OSError:
+            shutil.copyfile(self.folder / BEST_FILE, checkpoint / BEST_FILE)
+
+    def restore_best(self, checkpoint: Path) -> None:
+        """Go back to the best weights that a checkpoint has, if it has any."""
+        (self.folder / BEST_FILE).unlink(missing_ok=True)
+        if (checkpoint / BEST_FILE).exists():
+            shutil.copyfile(checkpoint / BEST_FILE, self.folder / BEST_FILE)
+
+    def best(self) -> dict[str, torch.Tensor]:
+        """The best weights so far."""
+        return load_file(self.folder / BEST_FILE)
 
     def latest(self) -> Path | None:
         """The last whole state; a damaged one is skipped with a line for the one before."""

@@ -43,6 +43,8 @@ def reward_config(params: TrainParams, compute: Compute, folder: Path, steps: in
         logging_steps=max(1, round(steps / CURVE_POINTS)),
         save_strategy="steps",
         save_steps=params.save_steps,
+        metric_for_best_model="loss",
+        greater_is_better=False,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=compute.device.type == "cuda",
@@ -66,6 +68,13 @@ def training_plan(rows: Sequence[PairRow], params: TrainParams, layout: Layout) 
         layout=layout,
         processes=world_size(),
     )
+
+
+def evaluation_interval(eval_steps: float | None, steps: int) -> int | None:
+    """Steps between two evaluations of a training of so many: a number, or a share of them below 1; None: never."""
+    if eval_steps is None:
+        return None
+    return max(1, round(eval_steps * steps if eval_steps < 1 else eval_steps))
 
 
 def effective_batch_size(params: TrainParams) -> int:

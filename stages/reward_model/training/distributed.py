@@ -1,7 +1,7 @@
 """Several processes: FSDP, and which of them writes."""
 
 import os
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate import PartialState
@@ -14,7 +14,9 @@ from reward_model.modeling.device_check import Compute
 from reward_model.modeling.devices import world_size
 from reward_model.modeling.forward import reward_head
 from reward_model.params import TrainParams
-from reward_model.training.trainer import PairTrainer
+
+if TYPE_CHECKING:
+    from reward_model.training.trainer import PairTrainer
 
 # What accelerate's launcher must have been told of FSDP: its default, and what is wanted. Weights are read whole by
 # every process, which checks the model before it is shared out.
@@ -50,7 +52,7 @@ def require_known_sharding(params: TrainParams) -> None:
             )
 
 
-def setup_fsdp(model: PreTrainedModel, trainer: PairTrainer, compute: Compute) -> None:
+def setup_fsdp(model: PreTrainedModel, trainer: "PairTrainer", compute: Compute) -> None:
     """Prepare the model for FSDP, by which accelerate shares it out when training starts.
 
     Raises:

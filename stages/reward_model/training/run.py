@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,19 +22,20 @@ from reward_model.modeling.device_check import Compute, choose_compute
 from reward_model.modeling.devices import choose_dtype, fsdp_enabled, world_size
 from reward_model.modeling.forward import get_layout, rewards, share_prefixes
 from reward_model.params import TrainParams
-from reward_model.training.callbacks import ProgressBar, ResumeAndStopCallback, say
+from reward_model.training.callbacks import EvaluationCallback, ProgressBar, ResumeAndStopCallback, say
 from reward_model.training.checkpoints import Checkpoints
 from reward_model.training.compact_embeddings import train_used_embeddings_only
-from reward_model.training.config import effective_batch_size, reward_config, training_plan
-from reward_model.training.distributed import full_state_dict, is_main_process, require_known_sharding, setup_fsdp
+from reward_model.training.config import effective_batch_size, evaluation_interval, reward_config, training_plan
+from reward_model.training.distributed import is_main_process, require_known_sharding, setup_fsdp
 from reward_model.training.interrupt import StopRequest, catch_stop_signals
 from reward_model.training.lean_layers import lean_layers
 from reward_model.training.lora import lora_adapters
 from reward_model.training.oom import DeviceFailed, release_memory
-from reward_model.training.sampler import PairCollator
+from reward_model.training.sampler import PairCollator, labelled_row
 from reward_model.training.trainer import PairTrainer
+from reward_model.training.validation import MIN_PROMPTS, Validation
 
-COLUMNS = ("prompt_id", "chosen_ids", "rejected_ids", "margin")
+EVAL_KEYS = ("eval_loss", "eval_accuracy")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Training:
     model: PreTrainedModel
     encoder: Encoder
     pairs: list[dict[str, Any]]
+    validation: list[dict[str, Any]]
     params: TrainParams
     checkpoints: Checkpoints
     compact_ids: torch.Tensor  # the model's id of every token
@@ -83,6 +86,9 @@ class Training:
         labelled = sum(number < trainer.labelled for number in trainer.plan.comparisons)
         progress = ProgressBar(trainer, labelled)
         trainer.add_callback(progress)
+        interval = evaluation_interval(self.params.eval_steps, len(trainer.plan.steps))
+        if trainer.validation is not None and interval is not None:
+            trainer.add_callback(EvaluationCallback(interval))
         trainer.add_callback(ResumeAndStopCallback(trainer, self.wish))
         with closing(progress.bar), lean_layers(self.model):
             try:
@@ -97,7 +103,7 @@ class Training:
                 failure = DeviceFailed(first_line(error))
                 self._require_state(trainer, failure)
                 raise failure from None
-        if self.wish.asked and trainer.state.global_step < trainer.state.max_steps:
+        if self.wish.asked and trainer.state.global_step < trainer.state.max_steps and not trainer.stopped_early:
             say(f"interrupted: step {trainer.state.global_step} is saved, and the same command goes on from there")
             raise KeyboardInterrupt
         return trainer
@@ -115,31 +121,35 @@ class Training:
             )
         config = reward_config(self.params, compute, self.checkpoints.staging, len(plan.steps))
         padding = min(self.pairs, key=lambda pair: len(pair["chosen_ids"]) + len(pair["rejected_ids"]))
-        weights = [*plan.weights, 0.0]
         rows = [
-            {
-                **{key: pair[key] for key in COLUMNS},
-                "number": number,
-                "weight": weights[number],
-                "preference": 1.0 if pair.get("preference") is None else pair["preference"],
-            }
-            for number, pair in enumerate([*self.pairs, padding])
+            labelled_row(pair, number, weight)
+            for number, (pair, weight) in enumerate(zip([*self.pairs, padding], [*plan.weights, 0.0], strict=True))
         ]
+        collate = PairCollator(self.encoder.contract.pad_token_id, layout, self.compact_ids)
         trainer = PairTrainer(
             model=self.model,
             args=config,
             processing_class=load_transformers_tokenizer(self.encoder.folder),
-            data_collator=PairCollator(self.encoder.contract.pad_token_id, layout, self.compact_ids),
+            data_collator=collate,
             train_dataset=Dataset.from_list(rows),
             params=self.params,
             labelled=sum(not pair.get("degenerate") for pair in self.pairs),
             pair_ids=[str(pair.get("id", number)) for number, pair in enumerate(self.pairs)],
             plan=plan,
+            validation=self._validation(collate),
             checkpoints=self.checkpoints,
             on_cpu=compute.device.type == "cpu",
         )
         trainer.remove_callback(PrinterCallback)
         return trainer
+
+    def _validation(self, collate: PairCollator) -> Validation | None:
+        if not self.validation:
+            return None
+        validation = Validation(self.validation, self.params.per_device_train_batch_size, collate)
+        if validation.prompts < MIN_PROMPTS and is_main_process():
+            say(f"{validation.prompts} validation prompts are too few to choose weights by: the last are kept")
+        return validation
 
 
 def train(
@@ -148,6 +158,7 @@ def train(
     pairs: list[dict[str, Any]],
     params: TrainParams,
     checkpoints: Checkpoints | None = None,
+    validation: Sequence[dict[str, Any]] = (),
 ) -> TrainingResult:
     """Train `model` in place on rows of data/tokens.
 
@@ -158,6 +169,7 @@ def train(
             `weight` (1 if absent) is the pair's in the loss.
         params: the section of params.yaml.
         checkpoints: of this training; what they hold is taken up again. None: for this call only.
+        validation: rows to evaluate on, of which the first `params.eval_pairs` are taken.
 
     Raises:
         UserError: `params.device` is not on this machine, as `require_known_sharding`, the model lacks
@@ -177,18 +189,21 @@ def train(
         if checkpoints is None:
             checkpoints = Checkpoints(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "states")
         stack.enter_context(lora_adapters(model, params.lora))
-        compact_ids = stack.enter_context(train_used_embeddings_only(groups, model, pad_token_id, params.weight_decay))
+        evaluated = list(validation[: params.eval_pairs]) if params.eval_steps is not None else []
+        used = [*groups, *pairs_to_groups(evaluated)]
+        compact_ids = stack.enter_context(train_used_embeddings_only(used, model, pad_token_id, params.weight_decay))
         wish = stack.enter_context(catch_stop_signals())
-        training = Training(model, encoder, pairs, params, checkpoints, compact_ids, wish)
+        training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, wish)
         try:
             trainer = training.on(compute)
         except DeviceFailed as failure:
             compute = _moved_to_cpu(training, compute, str(failure))
             trainer = training.on(compute)
+        weights = trainer.restore_best()
     return TrainingResult(
         summarize(trainer, params, compute, get_layout(model)),
         build_curve(trainer.state.log_history),
-        full_state_dict(model) if fsdp_enabled() else None,
+        weights,
     )
 
 
@@ -207,13 +222,26 @@ def summarize(trainer: PairTrainer, params: TrainParams, compute: Compute, layou
         "layout": layout.__name__.removesuffix("_batch"),
         "ties": trainer.totals.ties,
         **trainer.totals.means(),
+        "kept_step": trainer.kept_step,
+        "stopped_early": trainer.stopped_early,
+        **_figures_at(trainer.kept_step, trainer),
     }
 
 
+def _figures_at(step: int, trainer: PairTrainer) -> dict[str, float]:
+    """What was found on the validation pairs after a step, if they were looked at."""
+    entries = [entry for entry in trainer.state.log_history if "eval_loss" in entry and entry["step"] == step]
+    return {key: entry[key] for entry in entries for key in EVAL_KEYS}
+
+
 def build_curve(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The points of the training curves: per-pair means between two logs."""
-    keys = ("step", "pairs", "loss", "accuracy", "margin", "grad_norm", "learning_rate")
-    return [{key: entry[key] for key in keys if key in entry} for entry in log_history if "learning_rate" in entry]
+    """The points of the training curves: per-pair means between two logs, and what the validation pairs gave there."""
+    keys = ("step", "pairs", "loss", "accuracy", "margin", "grad_norm", "learning_rate", *EVAL_KEYS)
+    points: dict[float, dict[str, float]] = {}
+    for entry in log_history:
+        if "learning_rate" in entry or "eval_loss" in entry:
+            points.setdefault(entry["step"], {}).update(entry)
+    return [{key: point[key] for key in keys if key in point} for point in points.values()]
 
 
 def _rescue(trainer: PairTrainer) -> None:

@@ -111,10 +111,7 @@ class TrainingPlan(Dataset[Step]):
         """
         self.rows, self.weights, self.layout = rows, weights, layout
         self.batch_size, self.effective_batch, self.processes = batch_size, effective_batch, processes
-        self.prompts = [
-            [Part(numbers, _tokens(rows, numbers)) for numbers in split_by_responses(rows, piece)]
-            for piece in split_prompts(rows, effective_batch)
-        ]
+        self.prompts = plan_prompts(rows, effective_batch)
         self.steps: list[list[Step]] = []
         for epoch in range(math.ceil(epochs)):
             steps = list(self._epoch(torch.Generator().manual_seed(seed + epoch)))
@@ -168,6 +165,25 @@ def comparison_weights(rows: Sequence[PairRow], weigh: str) -> list[float]:
     for row, weight in zip(rows, own, strict=True):
         sums[row["prompt_id"]] += weight
     return [weight / sums[row["prompt_id"]] for row, weight in zip(rows, own, strict=True)]
+
+
+def labelled_row(row: PairRow, number: int, weight: float) -> dict[str, Any]:
+    """A row of data/tokens as `PairCollator` takes it."""
+    preference = row.get("preference")
+    return {
+        **{key: row[key] for key in ("prompt_id", "chosen_ids", "rejected_ids", "margin")},
+        "preference": 1.0 if preference is None else preference,
+        "weight": weight,
+        "number": number,
+    }
+
+
+def plan_prompts(rows: Sequence[PairRow], most: int) -> list[list[Part]]:
+    """The parts of each prompt, or of each piece of one that has more than `most` comparisons."""
+    return [
+        [Part(numbers, _tokens(rows, numbers)) for numbers in split_by_responses(rows, piece)]
+        for piece in split_prompts(rows, most)
+    ]
 
 
 def split_prompts(rows: Sequence[PairRow], most: int) -> list[list[int]]:

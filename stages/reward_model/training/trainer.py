@@ -11,23 +11,27 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.utils.operations import pad_across_processes
+from accelerate.utils.operations import broadcast, pad_across_processes
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
 from trl.trainer.reward_trainer import RewardTrainer
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import is_disk_trouble
 from reward_model.data.pairs import TIE
 from reward_model.modeling.batching import Batch
+from reward_model.modeling.devices import fsdp_enabled
 from reward_model.modeling.forward import reward_head
 from reward_model.params import TrainParams
 from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import Checkpoints
+from reward_model.training.distributed import full_state_dict
 from reward_model.training.losses import PairTotals, pair_accuracy, pair_losses
 from reward_model.training.oom import DeviceFailed, MemoryFallback, is_out_of_memory, release_memory
 from reward_model.training.sampler import LABELS, MicroBatch, Step, TrainingPlan
+from reward_model.training.validation import MIN_PROMPTS, Validation
 
 WINDOW = 64  # pairs behind the loss and accuracy that the progress bar shows
 
@@ -52,6 +56,7 @@ class PairTrainer(RewardTrainer):
         pair_ids: list[str],
         plan: TrainingPlan,
         labelled: int,
+        validation: Validation | None,
         checkpoints: Checkpoints,
         on_cpu: bool,
         **options: Any,
@@ -61,6 +66,8 @@ class PairTrainer(RewardTrainer):
         self.pair_ids = pair_ids
         self.plan = plan
         self.labelled = labelled  # pairs, the first ones; the others are degenerate and not counted
+        self.validation = validation
+        self.stopped_early = False
         self.checkpoints = checkpoints
         self.on_cpu = on_cpu
         self.memory_fallback = MemoryFallback(plan.largest_micro_batch, params.gradient_checkpointing)
@@ -146,8 +153,74 @@ class PairTrainer(RewardTrainer):
             self.since_log = PairTotals()
         super().log(logs, start_time)
 
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        """Log loss and accuracy on the validation pairs; every process computes all, the first one's count."""
+        assert self.validation is not None
+        model = cast(torch.nn.Module, self.model)
+        model.eval()
+        metrics = self.validation.evaluate(model, cast(torch.device, self.args.device))
+        if self.accelerator.num_processes > 1:
+            figures = torch.tensor(list(metrics.values()), device=self.args.device, dtype=torch.float64)
+            metrics = dict(zip(metrics, cast(Any, broadcast(figures)).tolist(), strict=True))
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        model.train()
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether the weights are the best so far, and are kept; ends a training that has found no better for long."""
+        if self.validation is None or self.validation.prompts < MIN_PROMPTS:
+            return False
+        best, state = self.state.best_metric, self.state
+        if best is None or metrics["eval_loss"] < best:
+            if self.params.keep == "best" and state.global_step < state.max_steps and not self._keep_best():
+                return False
+            state.best_metric, state.best_global_step = metrics["eval_loss"], state.global_step
+            return True
+        patience, since = self.params.early_stopping_patience, state.best_global_step or 0
+        worse = sum("eval_loss" in entry and entry["step"] > since for entry in state.log_history)
+        if patience is not None and worse >= patience and state.global_step < state.max_steps:
+            self.stopped_early = self.control.should_training_stop = True
+            self.control.should_save = False  # a training that resumed there would go on
+            say(f"no better validation loss since step {since}: stopped after step {state.global_step}")
+        return False
+
+    def _keep_best(self) -> bool:
+        weights = _trained_weights(cast(PreTrainedModel, self.model))
+        reason = self._try_write(lambda: self.checkpoints.keep_best(weights)) if self.is_world_process_zero() else None
+        if self._any_process(reason is not None):
+            say(f"the weights of step {self.state.global_step} cannot be kept ({reason}): training goes on without")
+            return False
+        return True
+
+    @property
+    def kept_step(self) -> int:
+        """The step whose weights are the result: that of the best, where they are wanted, else the last."""
+        best = self.state.best_global_step
+        return best if self.params.keep == "best" and best is not None else self.state.global_step
+
+    def restore_best(self) -> dict[str, torch.Tensor] | None:
+        """Go back to the weights of `kept_step`.
+
+        Returns:
+            They, where the model holds only a share of each weight (FSDP), on the main process; else None.
+        """
+        model = cast(PreTrainedModel, self.model)
+        if self.kept_step == self.state.global_step:
+            return full_state_dict(model) if fsdp_enabled() else None
+        weights = self.checkpoints.best() if self.is_world_process_zero() else {}
+        if fsdp_enabled():
+            return weights
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, weight in weights.items():
+                parameters[name].copy_(weight)
+        return None
+
     def restore_counts(self, checkpoint: Path) -> None:
-        """Go on counting pairs, and saving memory, as when a checkpoint was made."""
+        """Go on counting pairs, and saving memory, as when a checkpoint was made; likewise with the best weights."""
+        if self.is_world_process_zero():
+            self.checkpoints.restore_best(checkpoint)
         counts = json.loads((checkpoint / COUNTS_FILE).read_text(encoding="utf-8"))
         self.totals, self.since_log = PairTotals(**counts["totals"]), PairTotals(**counts["since_log"])
         self.recent.extend((loss, correct) for loss, correct in counts["recent"])
@@ -162,9 +235,7 @@ class PairTrainer(RewardTrainer):
         reason = self._try_write(lambda: super(PairTrainer, self)._save_checkpoint(model, trial))
         if self.is_world_process_zero() and reason is None:
             reason = self._try_write(lambda: self._save_counts(self.checkpoints.staging / f"checkpoint-{step}"))
-        # All processes meet here, whatever became of their part.
-        failed = torch.tensor(int(reason is not None), device=self.accelerator.device)
-        failed = int(cast(torch.Tensor, self.accelerator.reduce(failed, "sum")).item())
+        failed = self._any_process(reason is not None)
         if not self.is_world_process_zero():
             return
         if not failed:
@@ -173,6 +244,11 @@ class PairTrainer(RewardTrainer):
             shutil.rmtree(self.checkpoints.staging, ignore_errors=True)
             reason = reason or "another process has the reason"
             say(f"the state of step {step} cannot be saved ({reason}): training goes on, and cannot be resumed there")
+
+    def _any_process(self, failed: bool) -> bool:
+        """Whether it is so on any process; all meet here."""
+        count = torch.tensor(int(failed), device=self.accelerator.device)
+        return bool(cast(torch.Tensor, self.accelerator.reduce(count, "sum")).item())
 
     def _try_write(self, write: Callable[[], Any]) -> str | None:
         """Write, and say what the disk had against it."""
@@ -196,6 +272,8 @@ class PairTrainer(RewardTrainer):
             "memory_fallback": asdict(self.memory_fallback),
         }
         (folder / COUNTS_FILE).write_text(json.dumps(counts), encoding="utf-8")
+        if self.params.keep == "best" and self.state.best_global_step:
+            self.checkpoints.add_best(folder)
 
     def _attempt(
         self, model: torch.nn.Module, step: Step, weight: torch.Tensor | int | None
@@ -280,6 +358,13 @@ class PairTrainer(RewardTrainer):
                 f"the loss is not finite in step {self.state.global_step + 1} (pairs {ids}): lower "
                 "train.learning_rate, or set train.precision: fp32"
             )
+
+
+def _trained_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The weights that training changes, on the CPU; of a model in shares (FSDP) all, on the main process."""
+    if fsdp_enabled():
+        return full_state_dict(model)
+    return {name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def _causes(error: BaseException) -> list[BaseException]:
