@@ -277,3 +277,11 @@ def test_the_paired_interval_of_the_gain_covers_the_truth_too() -> None:
         widths.append(interval[1] - interval[0])
     assert 0.90 <= covered / 200 <= 0.99
     assert np.mean(widths) < 0.08, "an unpaired interval is twice as wide"
+
+
+def test_every_baseline_has_an_interval_around_its_accuracy() -> None:
+    found = figures(table(RNG.normal(size=60), **random_lengths(60)))
+    assert set(found["baselines_ci95"]) == set(found["baselines"])
+    for name, (low, high) in found["baselines_ci95"].items():
+        assert low < found["baselines"][name] < high
+    assert set(figures(table([1.0, -1.0]))["baselines_ci95"].values()) == {None}
