@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
-from conftest import ROOT, make_pairs
+from conftest import default_params, make_pairs
 from reward_model.common.errors import UserError
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.model import build_reward_model, save_reward_model
-from reward_model.params import TrainParams, load_params
+from reward_model.params import TrainParams
 from reward_model.training.losses import PairTotals, pair_losses
 from reward_model.training.run import TrainingResult, train
 from reward_model.training.sampler import EffectiveBatchSampler, balanced
 
 PARAMS = dataclasses.replace(
-    load_params(ROOT / "params.yaml").train, device="cpu", precision="fp32", learning_rate=1e-3, head_learning_rate=1e-2
+    default_params().train, device="cpu", precision="fp32", learning_rate=1e-3, head_learning_rate=1e-2
 )
 
 

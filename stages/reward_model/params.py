@@ -1,6 +1,6 @@
 """params.yaml as typed, documented, frozen sections. Every fault in it is reported at once, before any work.
 
-The field descriptions are also the params table of the README (`tests/test_readme.py` keeps them equal).
+The field descriptions are also the params table of stages/README.md (`tests/test_docs.py` keeps them equal).
 """
 
 import difflib
@@ -86,11 +86,11 @@ class DataParams:
     source_column: Text = Field(description="column with where a pair comes from; used if present")
     max_samples: Annotated[Int, Field(ge=1)] = Field(description="training pairs at most, spread over the prompts")
     max_eval_samples: Annotated[Int, Field(ge=1)] = Field(
-        description="validation pairs at most, and test pairs at most, spread over the prompts"
+        description="validation pairs at most, and held-out pairs at most, spread over the prompts"
     )
     validation_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(description="share of the prompts for validation")
     heldout_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(
-        description="share of the prompts held out for the test"
+        description="share of the prompts held out for evaluation"
     )
     seed: Annotated[Int, Field(ge=0)] = Field(description="seed of the split and of the choice of training pairs")
 
@@ -156,7 +156,7 @@ class TrainParams:
         description="steps between two clearings of the device's memory cache; null: never"
     )
     save_steps: Annotated[Int, Field(ge=1)] = Field(
-        description="steps between two saved states, of which an interrupted training takes up the last"
+        description="steps between two checkpoints; an interrupted training resumes from the last"
     )
     lora: LoraParams = Field()
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(description="seed of the order of the pairs")
