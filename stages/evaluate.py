@@ -103,7 +103,7 @@ def write_plots(scored: dict[str, pd.DataFrame], temperature: float) -> None:
 
 
 def report_worst_pairs(each: EvaluationSet, pairs: pd.DataFrame) -> str:
-    """The pairs that the model judges most wrongly, as a page to read."""
+    """The worst-ranked pairs of a set, as a page to read."""
     return worst_pairs_report(each.name, pairs, read_set_pairs(each.pairs, pairs.to_dict("records")))
 
 

@@ -21,6 +21,7 @@ from reward_model.common.files import (
     write_checksums,
     write_json,
 )
+from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.tokens import read_training_rows
@@ -58,10 +59,10 @@ def main() -> None:
     write_json(Path("metrics/train.json"), result.summary)
     write_json(Path("metrics/training_curve.json"), result.curve)
     checkpoints.remove()
-    told = (
+    message = (
         "trained on {pairs} pairs + {degenerate} degenerate in {steps} steps: loss {loss:.3f}, accuracy {accuracy:.1%}"
     )
-    print(told.format(**result.summary))
+    print(message.format(**result.summary))
 
 
 def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoints:

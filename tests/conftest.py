@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 import reward_model.common.environment  # noqa: F401
+from reward_model.params import Params
 
 ROOT = Path(__file__).parents[1]
 STAGES = (  # all but fetch
@@ -28,6 +32,47 @@ STAGES = (  # all but fetch
     "export",
 )
 BEFORE_TRAINING = ("prepare", "tokenize_pairs", "features", "probe")
+
+
+def committed(name: str) -> str | None:
+    """A file of the project as git has committed it; None where git is not there, or has no such file."""
+    try:
+        result = subprocess.run(
+            ["git", "show", f"HEAD:./{name}"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+        )
+    except FileNotFoundError:
+        return None
+    return result.stdout if result.returncode == 0 else None
+
+
+def values_of_keys(fields: Mapping[str, Any], values: Any, others: Any) -> dict[str, Any]:
+    """The value of every key of params, from `values` or else from `others`."""
+    found = {}
+    for key, field in fields.items():
+        value, other = ((each or {}).get(key) for each in (values, others))
+        within = getattr(field.type, "__dataclass_fields__", None)
+        if within is not None:
+            found[key] = values_of_keys(within, value, other)
+        else:
+            found[key] = value if key in (values or {}) else other
+    return found
+
+
+def read_defaults() -> dict[str, Any]:
+    """The committed params, whatever a user has set in the working copy; from there come keys that are new."""
+    values = yaml.safe_load(committed("params.yaml") or "{}")
+    working = None
+    with suppress(yaml.YAMLError):
+        working = yaml.safe_load((ROOT / "params.yaml").read_text())
+    return values_of_keys(Params.__dataclass_fields__, values, working)
+
+
+DEFAULTS = read_defaults()
+
+
+def default_params() -> Params:
+    return TypeAdapter(Params).validate_python(DEFAULTS)
+
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -127,6 +172,13 @@ class Project:
         return json.loads((self.folder / name).read_text())
 
 
+def write_defaults(folder: Path) -> Path:
+    """Put the default params into a folder."""
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(DEFAULTS))
+    return path
+
+
 def tiny_params() -> dict[str, Any]:
     return {
         "data.source": "path",
@@ -147,7 +199,7 @@ def tiny_params() -> dict[str, Any]:
 def build_project(folder: Path, tiny_base: Path) -> Project:
     """A project folder set up for tiny runs; the fetched inputs are put there as fetch would."""
     shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "params.yaml", folder)
+    write_defaults(folder)
     (folder / "data/own").mkdir(parents=True)
     (folder / "data/raw").mkdir()
     (folder / "data/external").mkdir()

@@ -196,7 +196,7 @@ def test_a_file_that_is_not_there_is_one_clear_error(project: Project) -> None:
     assert result.stderr.startswith("error: data/no_such_folder not found: set evaluate.sets_path")
 
 
-def test_the_worst_pairs_are_the_most_wrongly_judged_ones_in_order(trained: Project) -> None:
+def test_the_worst_ranked_pairs_are_in_order(trained: Project) -> None:
     pairs = [Pair.from_record(row) for row in read_jsonl(trained.folder / "data/pairs/heldout.jsonl")]
     text = worst_pairs_report("heldout", table(np.linspace(-2, 1, len(pairs))), pairs)
     margins = [float(line.split("margin ")[1].split(" ")[0]) for line in text.splitlines() if line.startswith("## ")]
@@ -204,7 +204,7 @@ def test_the_worst_pairs_are_the_most_wrongly_judged_ones_in_order(trained: Proj
     assert len(margins) > 5
     assert all(margin <= 0 for margin in margins)
     assert f"> {pairs[0].chosen.splitlines()[0]}" in text
-    assert text.startswith(f"# heldout: the {len(margins)} pairs judged most wrongly")
+    assert text.startswith(f"# heldout: the {len(margins)} worst-ranked pairs")
 
 
 def test_the_responses_of_a_row_are_cut_alike_as_when_they_are_scored(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from conftest import ROOT, STAGES, Project
+from conftest import DEFAULTS, STAGES, Project
 from reward_model.common.errors import UserError
 from reward_model.modeling.batching import padded_batch
 from reward_model.modeling.forward import reward_head, rewards
@@ -102,7 +103,7 @@ def test_the_stage_saves_a_plain_model_that_the_export_loads(project: Project) -
 
 @pytest.mark.parametrize("wrong", [[], "", 3, None, [""], ["q_proj", 2], "(unclosed"], ids=str)
 def test_faults_in_the_section_are_named_with_their_place(tmp_path: Path, wrong: Any) -> None:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = deepcopy(DEFAULTS)
     values["train"]["lora"] = {"enabled": False, "r": 0, "lora_alfa": 16, "target_modules": wrong}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(UserError) as error:

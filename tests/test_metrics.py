@@ -293,3 +293,11 @@ def test_judges_are_counted_where_they_judged() -> None:
     assert found["two"] == {"n": 5, "accuracy": 1.0, "accuracy_ci95": None}
     line = set_report("heldout", figures(table([1.0, -1.0])) | {"judges": found}).splitlines()[-1]
     assert "one 75.0% of 40 (" in line
+
+
+def test_every_baseline_has_an_interval_around_its_accuracy() -> None:
+    found = figures(table(RNG.normal(size=60), **random_lengths(60)))
+    assert set(found["baselines_ci95"]) == set(found["baselines"])
+    for name, (low, high) in found["baselines_ci95"].items():
+        assert low < found["baselines"][name] < high
+    assert set(figures(table([1.0, -1.0]))["baselines_ci95"].values()) == {None}

@@ -1,16 +1,17 @@
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import DEFAULTS, default_params
 from reward_model.common.errors import UserError
 from reward_model.params import load_params
 
 
 def with_changes(tmp_path: Path, changes: dict[str, dict[str, Any]], drop: tuple[str, ...] = ()) -> Path:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = deepcopy(DEFAULTS)
     for section, values in changes.items():
         params[section] |= values
     for key in drop:
@@ -22,10 +23,10 @@ def with_changes(tmp_path: Path, changes: dict[str, dict[str, Any]], drop: tuple
 
 
 def test_the_committed_file_is_valid_and_has_the_promised_defaults() -> None:
-    params = load_params(ROOT / "params.yaml")
+    params = default_params()
     assert params.train.learning_rate == 4e-5
     assert params.train.num_train_epochs == 1
-    assert params.train.per_device_train_batch_size * params.train.gradient_accumulation_steps == 8
+    assert params.train.per_device_train_batch_size * params.train.gradient_accumulation_steps == 16
     assert params.data.max_samples == 500
     assert params.base.source == "wheel"
 

@@ -133,7 +133,7 @@ def test_a_damaged_state_is_skipped_for_the_one_before(
     damaged = tmp_path / "states/step-6/optimizer.pt"
     damaged.write_bytes(damaged.read_bytes()[:-100])
     assert Checkpoints(tmp_path / "states").latest() == tmp_path / "states/step-4"
-    assert "the state of step 6 is damaged: trying the one before" in capsys.readouterr().err
+    assert "checkpoint 6 is damaged: trying the one before" in capsys.readouterr().err
     assert_same_weights(model, run(tiny_base, Checkpoints(tmp_path / "states"))[1])
 
 
@@ -268,7 +268,7 @@ def test_a_device_that_fails_midway_hands_over_to_the_cpu(
     assert fault in result.summary["device_problems"][1]
     printed = capsys.readouterr().err
     assert "the CPU takes over" in printed
-    assert f"goes on from {tmp_path / 'states/step-5'}" in printed
+    assert f"resumes from {tmp_path / 'states/step-5'}" in printed
 
 
 def test_a_device_that_fails_with_nothing_saved_is_one_clear_error(
@@ -315,7 +315,7 @@ def test_a_disk_that_is_full_for_the_last_file_of_a_state_ends_no_training(
     expected = run(tiny_base)[1]
     monkeypatch.setattr(checkpoints, "write_checksums", write_checksums)
     assert_same_weights(run(tiny_base, Checkpoints(tmp_path / "states"))[1], expected)
-    assert "the state of step 2 cannot be saved (cannot write " in capsys.readouterr().err
+    assert "checkpoint 2 cannot be saved (cannot write " in capsys.readouterr().err
     assert not list((tmp_path / "states").glob("*"))
 
 
@@ -362,7 +362,7 @@ def test_a_stage_that_is_killed_at_random_moments_ends_with_the_same_bytes(proje
             time.sleep(0.01)
         time.sleep(random.Random(trial).uniform(0, 0.2))
         process.send_signal(signal.SIGKILL)
-        resumed += "goes on from" in process.communicate()[1]
+        resumed += "resumes from" in process.communicate()[1]
         assert not (project.folder / "models/reward").exists()
     assert resumed == 3
     project.stage("train")
@@ -389,10 +389,10 @@ def test_ctrl_c_ends_the_stage_with_a_saved_step_and_other_params_do_not_take_it
     assert "Traceback" not in rest
     assert len(states(project)) == 1
     project.set_params({"train.seed": 7})
-    assert "goes on from" not in project.stage("train").stderr
+    assert "resumes from" not in project.stage("train").stderr
     assert len(states(project)) == 1, "that of the other params is still there"
     project.set_params({"train.seed": 42, "train.save_steps": 900})
-    assert "goes on from" in project.stage("train").stderr
+    assert "resumes from" in project.stage("train").stderr
     assert not states(project)
 
 
@@ -416,7 +416,7 @@ def test_a_disk_too_full_for_a_state_is_told_and_training_goes_on(project: Proje
     expected = hash_folder(project.folder / "models/reward")
     result = run_with_small_files(project, size + 10_000)
     assert result.returncode == 0, result.stderr
-    assert "the state of step 5 cannot be saved (" in result.stderr
+    assert "checkpoint 5 cannot be saved (" in result.stderr
     assert hash_folder(project.folder / "models/reward") == expected
 
 
@@ -425,7 +425,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(project: Project) -
     slow_project(project, **{"train.num_train_epochs": 2})
     result = run_with_small_files(project, 2**16)
     assert result.returncode == 1
-    assert "the state of step 5 cannot be saved (" in result.stderr
+    assert "checkpoint 5 cannot be saved (" in result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: cannot write models/reward: ")
     assert "Traceback" not in result.stderr
@@ -500,7 +500,7 @@ def test_two_processes_train_as_one_with_the_same_effective_batch(
         each.kill()
     process.wait()
     result = project.run(*IN_TWO_PROCESSES, env=os.environ | environment)
-    assert "goes on from" in result.stderr
+    assert "resumes from" in result.stderr
     for name, expected in weights_of_two.items():
         torch.testing.assert_close(weights(project)[name], expected, rtol=0, atol=1e-5, msg=name)
     assert project.read("metrics/train.json")["pairs"] == 6 * 27

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
-from conftest import ROOT, make_pairs
+from conftest import default_params, make_pairs
 from reward_model.common.errors import UserError
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.batching import Layout, masked_batch, packed_batch, padded_batch
 from reward_model.modeling.forward import reward_head, rewards, share_prefixes
 from reward_model.modeling.model import build_reward_model, save_reward_model
-from reward_model.params import TrainParams, load_params
+from reward_model.params import TrainParams
 from reward_model.training import config as training_config
 from reward_model.training import run as training_run
 from reward_model.training.losses import PairTotals, pair_losses
@@ -25,7 +25,7 @@ from reward_model.training.sampler import PairCollator
 from reward_model.training.trainer import PairTrainer
 
 PARAMS = dataclasses.replace(
-    load_params(ROOT / "params.yaml").train, device="cpu", precision="fp32", learning_rate=1e-3, head_learning_rate=1e-2
+    default_params().train, device="cpu", precision="fp32", learning_rate=1e-3, head_learning_rate=1e-2
 )
 
 
@@ -248,7 +248,7 @@ def test_a_steps_gradient_is_that_of_its_comparisons_computed_one_by_one(
         comparison_weight=weigh,
         per_device_train_batch_size=len(rows),
     )
-    assert loss == pytest.approx(mean_loss, rel=1e-5), "the loss that is told is that of each comparison alike"
+    assert loss == pytest.approx(mean_loss, rel=1e-5), "the loss that is reported is that of each comparison alike"
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-8, name

@@ -1,6 +1,6 @@
 """params.yaml as typed, documented, frozen sections. Every fault in it is reported at once, before any work.
 
-The field descriptions are also the params table of the README (`tests/test_readme.py` keeps them equal).
+The field descriptions are also the params table of stages/README.md (`tests/test_docs.py` keeps them equal).
 """
 
 import difflib
@@ -109,11 +109,11 @@ class DataParams:
     )
     max_samples: Annotated[Int, Field(ge=1)] = Field(description="training pairs at most, spread over the prompts")
     max_eval_samples: Annotated[Int, Field(ge=1)] = Field(
-        description="validation pairs at most, and test pairs at most, spread over the prompts"
+        description="validation pairs at most, and held-out pairs at most, spread over the prompts"
     )
     validation_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(description="share of the prompts for validation")
     heldout_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(
-        description="share of the prompts held out for the test"
+        description="share of the prompts held out for evaluation"
     )
     degenerate_per_prompt: Annotated[Int, Field(ge=0)] = Field(
         description="degenerate responses (another prompt's, its own words shuffled, an empty reply …) made for each "
@@ -209,7 +209,7 @@ class TrainParams:
         description="stop after so many evaluations in a row that were no better than the best; null: never"
     )
     save_steps: Annotated[Int, Field(ge=1)] = Field(
-        description="steps between two saved states, of which an interrupted training takes up the last"
+        description="steps between two checkpoints; an interrupted training resumes from the last"
     )
     lora: LoraParams = Field()
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(description="seed of the order of the pairs")

@@ -1,4 +1,4 @@
-"""Stand-in for GPUs: lets accelerate shard a model over CPU processes, where it would ignore the wish.
+"""Stand-in for GPUs: lets accelerate shard a model over CPU processes, where it would ignore the setting.
 
 Python imports a module of this name by itself when its folder is in PYTHONPATH.
 """

@@ -1,12 +1,12 @@
-"""What keeping training states costs: the time that saves take, beside that of the steps between two of them.
+"""What checkpoints cost: the time that saves take, beside that of the steps between two of them.
 
     python tests/performance/checkpoint_cost.py [--saves 8]
 
-Trains on data/tokens/train.parquet as params.yaml says, but saves a state after every second step, to a temporary
+Trains on data/tokens/train.parquet as params.yaml says, but saves a checkpoint after every second step, to a temporary
 folder. The first two steps and the save after them are the warm-up and do not count. The last line is JSON, medians in
 seconds: `save`; `step`, of steps that do not follow a save; `step_after_save`, of those that do, which may wait for the
-disk; and `share`, that of the time which saving takes with a state every `train.save_steps` steps, what the step after
-it loses included. Writes no tracked file.
+disk; and `share`, the share of time that saving takes with one every `train.save_steps` steps, what the step after it
+loses included. Writes no tracked file.
 """
 
 import argparse

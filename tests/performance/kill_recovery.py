@@ -5,7 +5,7 @@
 Works in a copy of the project, with this checkout's data/raw and models/base. Each kill is a SIGKILL to `dvc repro` and
 all its children, at a moment drawn from the time that the train stage took; a run that gets through before it is killed
 starts over. The last line is JSON: `kills`; `recovered`, kills less the runs that ended with an error; `equal_weights`,
-whether the final model's bytes are those of an uninterrupted run; `resumed`, runs that took up a saved state.
+whether the final model's bytes are those of an uninterrupted run; `resumed`, runs that resumed from a checkpoint.
 Writes no tracked file.
 """
 
@@ -51,7 +51,7 @@ def main() -> None:
         while kills < options.kills and failed < options.kills:
             log = project / "log"
             ended = killed(project, generator.uniform(0, seconds), log)
-            resumed += "goes on from" in log.read_text(errors="replace")
+            resumed += "resumes from" in log.read_text(errors="replace")
             kills += ended is None
             failed += bool(ended)
             if ended == 0:

@@ -108,15 +108,16 @@ def degenerate_pair(pair: Pair, other: str, kind: str, seed: int) -> Pair | None
 def training_pairs(pairs: Sequence[Pair], per_prompt: int, seed: int) -> list[Pair]:
     """Degenerate pairs for training: up to `per_prompt` for each prompt, by its first pair.
 
-    The first of a prompt's is another prompt's response, which is what models learn last; the others take turns.
+    The kinds take turns; every second one is another prompt's response, which is what models learn last.
     """
     first = _first_pairs(pairs)
     others = [kind for kind in KINDS if kind != other_prompt.__name__]
+    turns = [kind for other in others for kind in (other_prompt.__name__, other)]
     found = []
     for number, (pair, other) in enumerate(zip(first, _responses_of_others(first), strict=True)):
-        turn = number * (per_prompt - 1)
-        kinds = [other_prompt.__name__, *(others[(turn + place) % len(others)] for place in range(per_prompt - 1))]
-        found += [degenerate_pair(pair, other, kind, seed) for kind in dict.fromkeys(kinds[:per_prompt])]
+        start = number * per_prompt % len(turns)
+        kinds = list(dict.fromkeys(turns[start:] + turns[:start]))[:per_prompt]
+        found += [degenerate_pair(pair, other, kind, seed) for kind in kinds]
     return [pair for pair in found if pair is not None]
 
 

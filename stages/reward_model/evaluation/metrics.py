@@ -6,7 +6,7 @@ Pairs come as a table (pandas), a row each, with the columns
     source                                    where a pair comes from
     chosen_reward, rejected_reward            the model's
     chosen_characters, rejected_characters    lengths of the responses
-    chosen_lists, rejected_lists, ...         by trait of `style.TRAITS`, whether the response has it
+    chosen_lists, rejected_lists, ...         by trait of `response_style.TRAITS`, whether the response has it
     tfidf, frozen_features                    margins that baselines give (`baselines`)
 
 In each figure a tie counts half (`accuracy.pair_accuracy`).
@@ -49,20 +49,14 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
         seed: of the resampling.
 
     Returns:
-        n; prompts; accuracy and accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats; margins; rewards;
-        baselines, the accuracy of each; gain_over_best_baseline with gain_ci95 (paired) and a verdict;
-        loss_gain, the same of the log loss, which tells more from as many pairs, over the fitted baselines; length and
-        traits, which tell what the model leans on; calibration; by_source. With fewer than `MIN_PROMPTS` prompts
-        there is no interval (None) and no verdict but that.
+        n; prompts; accuracy and accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats; `margin_figures`;
+        `baseline_figures`; loss_gain, as `loss_gain`, over the fitted baselines; length and traits, for what the model
+        leans on; calibration; by_source. With fewer than `MIN_PROMPTS` prompts there is no interval (None).
     """
     margins = compute_margins(pairs)
     correct = pair_accuracy(margins)
     bootstrap = Bootstrap(pairs["prompt_id"].tolist(), bootstrap_samples, seed)
     baselines = baseline_margins(pairs)
-    accuracies = {name: float(pair_accuracy(values).mean()) for name, values in baselines.items()}
-    best = max(accuracies, key=accuracies.__getitem__)
-    gains = correct - pair_accuracy(baselines[best])
-    gain_interval = bootstrap.bounded_interval(gains, -1, 1)
     return {
         "n": len(pairs),
         "prompts": len(set(bootstrap.prompts)),
@@ -70,6 +64,22 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
         "accuracy_ci95": to_list(bootstrap.bounded_interval(correct, 0, 1)),
         "ties": int((margins == 0).sum()),
         "loss": float(log_loss(margins)),
+        **margin_figures(pairs),
+        **baseline_figures(correct, baselines, bootstrap),
+        "loss_gain": loss_gain(margins, {name: baselines[name] for name in FITTED_BASELINES}, bootstrap),
+        "length_matched": group_figures(correct[about_equal_lengths(pairs)]),
+        "shorter_preferred": group_figures(correct[length_differences(pairs) < 0]),
+        "length_correlation": length_correlation(pairs),
+        "traits": {trait: trait_figures(pairs, trait) for trait in TRAITS},
+        "calibration": calibration_figures(margins, temperature),
+        "by_source": by_source(pairs, bootstrap_samples, seed),
+    }
+
+
+def margin_figures(pairs: pd.DataFrame) -> dict[str, Any]:
+    """How margins, and the rewards of chosen and of rejected, are distributed."""
+    margins = compute_margins(pairs)
+    return {
         "margin_mean": float(margins.mean()),
         "margin_std": float(margins.std()),
         "margin_quantiles": {f"p{q:02d}": float(np.percentile(margins, q)) for q in QUANTILES},
@@ -78,18 +88,35 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
             for side in ("chosen", "rejected")
             for values in [column(pairs, f"{side}_reward")]
         },
+    }
+
+
+def baseline_figures(correct: FloatArray, baselines: Mapping[str, FloatArray], bootstrap: Bootstrap) -> dict[str, Any]:
+    """What the baselines reach, and by how much the model is ahead of the best of them.
+
+    Args:
+        correct: the model's accuracy on each pair.
+        baselines: margins by name.
+        bootstrap: of the pairs.
+
+    Returns:
+        baselines, the accuracy of each, and baselines_ci95; best_baseline; gain_over_best_baseline and its gain_ci95
+        (paired); a verdict.
+    """
+    correct_of = {name: pair_accuracy(values) for name, values in baselines.items()}
+    accuracies = {name: float(values.mean()) for name, values in correct_of.items()}
+    best = max(accuracies, key=accuracies.__getitem__)
+    gains = correct - correct_of[best]
+    interval = bootstrap.bounded_interval(gains, -1, 1)
+    return {
         "baselines": accuracies,
+        "baselines_ci95": {
+            name: to_list(bootstrap.bounded_interval(values, 0, 1)) for name, values in correct_of.items()
+        },
         "best_baseline": best,
         "gain_over_best_baseline": float(gains.mean()),
-        "gain_ci95": to_list(gain_interval),
-        "verdict": verdict(best, gain_interval, bootstrap.differing(gains)),
-        "loss_gain": loss_gain(margins, {name: baselines[name] for name in FITTED_BASELINES}, bootstrap),
-        "length_matched": group_figures(correct[about_equal_lengths(pairs)]),
-        "shorter_preferred": group_figures(correct[length_differences(pairs) < 0]),
-        "length_correlation": length_correlation(pairs),
-        "traits": {trait: trait_figures(pairs, trait) for trait in TRAITS},
-        "calibration": calibration_figures(margins, temperature),
-        "by_source": by_source(pairs, bootstrap_samples, seed),
+        "gain_ci95": to_list(interval),
+        "verdict": verdict(best, interval, bootstrap.differing(gains)),
     }
 
 
@@ -113,7 +140,7 @@ def log_loss(margins: FloatArray) -> float:
     return float(log_losses(margins).mean())
 
 
-def loss_gain(margins: FloatArray, baselines: Mapping[str, FloatArray], bootstrap: "Bootstrap") -> dict[str, Any]:
+def loss_gain(margins: FloatArray, baselines: Mapping[str, FloatArray], bootstrap: Bootstrap) -> dict[str, Any]:
     """How much lower the model's log loss is than that of the best baseline that gives probabilities.
 
     Of the margins as they are, at temperature 1: a model that is too sure of itself loses by it.

@@ -1,4 +1,4 @@
-"""What an evaluation says, for people: a summary, the results table, the worst pairs."""
+"""What an evaluation says, for people: a summary, the results table, the worst-ranked pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ def set_report(name: str, figures: Mapping[str, Any]) -> str:
         f"{name}: {figures['n']} pairs, {figures['prompts']} prompts",
         f"accuracy {_with_interval(figures['accuracy'], figures['accuracy_ci95'])}, {figures['ties']} ties, log loss "
         f"{figures['loss']:.3f}",
-        "baselines: " + ", ".join(f"{told} {percent(figures['baselines'][rule])}" for rule, told in NAMES.items()),
+        "baselines: " + ", ".join(f"{label} {percent(figures['baselines'][rule])}" for rule, label in NAMES.items()),
         f"over {NAMES[best]}: {_with_interval(figures['gain_over_best_baseline'], figures['gain_ci95'], signed=True)}: "
         f"{verdict_in_words(figures['verdict'])}",
         _loss_line(figures["loss_gain"]),
@@ -80,11 +80,11 @@ def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def worst_pairs_report(name: str, scored: pd.DataFrame, pairs: Sequence[Pair]) -> str:
-    """The pairs that the model judges most wrongly, in Markdown: look for wrong labels and for what it falls for."""
+    """The worst-ranked pairs in Markdown: those whose rejected response is furthest ahead."""
     margins = compute_margins(scored)
     worst = [int(number) for number in np.argsort(margins, kind="stable")[:WORST] if margins[number] < 0]
-    told = f"the {len(worst)} pairs judged most wrongly" if worst else "no pair is judged wrongly"
-    parts = [f"# {name}: {told}\n"]
+    title = f"the {len(worst)} worst-ranked pairs" if worst else "no pair is ranked wrongly"
+    parts = [f"# {name}: {title}\n"]
     for place, number in enumerate(worst, 1):
         pair, row = pairs[number], scored.iloc[number]
         parts.append(f"## {place}. margin {margins[number]:.2f} ({pair.source}, {pair.id})\n")
@@ -110,7 +110,7 @@ def _loss_line(gain: Mapping[str, Any]) -> str:
     interval = gain["ci95"]
     bounds = f"95% interval {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else NO_INTERVAL
     losses = ", ".join(
-        f"{told} {gain['baselines'][rule]:.3f}" for rule, told in NAMES.items() if rule in FITTED_BASELINES
+        f"{label} {gain['baselines'][rule]:.3f}" for rule, label in NAMES.items() if rule in FITTED_BASELINES
     )
     return (
         f"log loss of {losses}; gain over the best of them {gain['gain']:+.3f} ({bounds}): "
@@ -123,12 +123,12 @@ def _of(group: Mapping[str, Any]) -> str:
 
 
 def _trait_lines(traits: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    told = [
+    found = [
         f"{trait} {percent(own['preferred_by_model'])} (labels {percent(own['preferred_by_labels'])}, {own['n']} pairs)"
         for trait, own in traits.items()
         if own["n"]
     ]
-    return [f"where one response alone has them, the model prefers {', '.join(told)}"] if told else []
+    return [f"where one response alone has them, the model prefers {', '.join(found)}"] if found else []
 
 
 def _source_lines(by_source: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -30,7 +30,7 @@ def world_size() -> int:
 
 
 def fsdp_enabled() -> bool:
-    """Whether the launcher has asked for a model whose weights are shared out over the processes (FSDP)."""
+    """Whether the launcher has asked for a model whose weights are sharded over the processes (FSDP)."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 

@@ -55,11 +55,11 @@ class EvaluationCallback(TrainerCallback):
 
 
 class ResumeAndStopCallback(TrainerCallback):
-    """Keeps a training that is taken up again in order; ends it after a whole step, saved, if somebody wishes it."""
+    """Keeps a training that resumes in order; stops it after a whole step, with a checkpoint, if that is requested."""
 
-    def __init__(self, trainer: "PairTrainer", wish: StopRequest) -> None:
+    def __init__(self, trainer: "PairTrainer", stop: StopRequest) -> None:
         self.trainer = trainer
-        self.wish = wish
+        self.stop = stop
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -71,12 +71,12 @@ class ResumeAndStopCallback(TrainerCallback):
         """Save and stop; and save nothing where training is over anyway."""
         accelerator = self.trainer.accelerator
         if accelerator.num_processes > 1:  # all stop in the same step, or none
-            asked = torch.tensor(int(self.wish.asked), device=accelerator.device)
-            self.wish.asked = bool(cast(torch.Tensor, accelerator.reduce(asked, "sum")).item())
+            requested = torch.tensor(int(self.stop.requested), device=accelerator.device)
+            self.stop.requested = bool(cast(torch.Tensor, accelerator.reduce(requested, "sum")).item())
         if state.global_step >= state.max_steps:
             control.should_save = False
             control.should_log = True  # the curve ends where training does
-        elif self.wish.asked:
+        elif self.stop.requested:
             control.should_save = control.should_training_stop = True
 
 

@@ -86,7 +86,7 @@ class Checkpoints:
             try:
                 check_checksums(path)
             except UserError:
-                print(f"the state of step {step} is damaged: trying the one before", file=sys.stderr)
+                print(f"checkpoint {step} is damaged: trying the one before", file=sys.stderr)
                 continue
             return path
         return None

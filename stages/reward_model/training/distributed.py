@@ -18,8 +18,8 @@ from reward_model.params import TrainParams
 if TYPE_CHECKING:
     from reward_model.training.trainer import PairTrainer
 
-# What accelerate's launcher must have been told of FSDP: its default, and what is wanted. Weights are read whole by
-# every process, which checks the model before it is shared out.
+# What accelerate's launcher must be set to for FSDP: its default, and what is wanted. Weights are read whole by
+# every process, which checks the model before it is sharded.
 FSDP_SETTINGS = {
     "FSDP_VERSION": ("1", "2"),
     "FSDP_AUTO_WRAP_POLICY": ("NO_WRAP", "TRANSFORMER_BASED_WRAP"),
@@ -53,7 +53,7 @@ def require_known_sharding(params: TrainParams) -> None:
 
 
 def setup_fsdp(model: PreTrainedModel, trainer: "PairTrainer", compute: Compute) -> None:
-    """Prepare the model for FSDP, by which accelerate shares it out when training starts.
+    """Prepare the model for FSDP: accelerate shards it when training starts.
 
     Raises:
         UserError: accelerate will not do it, as on CPUs.
@@ -69,7 +69,7 @@ def setup_fsdp(model: PreTrainedModel, trainer: "PairTrainer", compute: Compute)
 
 
 def full_state_dict(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The weights of a model that is shared out over the processes: on the main process, for others nothing."""
+    """The weights of a model that is sharded over the processes: on the main process, for others nothing."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = cast(dict[str, torch.Tensor], get_model_state_dict(model, options=options))
     # What was gathered on CPUs has no storage of its own until it is copied.

@@ -10,32 +10,32 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether somebody has asked the process to end.
+    """Whether a signal has asked the process to stop.
 
     Attributes:
-        asked: a signal has come.
+        requested: a signal has come.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
-    def ask(self, number: int, frame: Any) -> None:
+    def request(self, number: int, frame: Any) -> None:
         """Take the signal; a second one ends the process at once."""
-        self.asked = True
+        self.requested = True
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopRequest]:
-    """Take SIGINT and SIGTERM as a wish while the context lasts, not as an end at any point whatever."""
-    wish = StopRequest()
+    """Take SIGINT and SIGTERM as a request to stop while the context lasts, not as an end at any point."""
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # Python gives signals to no other
-        yield wish
+        yield stop
         return
-    before = {number: signal.signal(number, wish.ask) for number in SIGNALS}
+    before = {number: signal.signal(number, stop.request) for number in SIGNALS}
     try:
-        yield wish
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

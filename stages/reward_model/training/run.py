@@ -1,4 +1,4 @@
-"""A training from base to reward model: set up, run, and taken up again if it was cut off or its device failed."""
+"""A training from base to reward model: set up, run, and resumed if it was interrupted or its device failed."""
 
 import sys
 import tempfile
@@ -64,7 +64,7 @@ class Training:
     params: TrainParams
     checkpoints: Checkpoints
     compact_ids: torch.Tensor  # the model's id of every token
-    wish: StopRequest
+    stop: StopRequest
 
     def on(self, compute: Compute) -> PairTrainer:
         """Train on one device to the end.
@@ -72,7 +72,7 @@ class Training:
         Raises:
             DeviceFailed: the device could not go on. What was done up to the last whole step is saved, if the device
                 still gives it away.
-            KeyboardInterrupt: somebody wished it; what was done is saved.
+            KeyboardInterrupt: a stop was requested; what was done is saved.
         """
         layout = share_prefixes(self.model, compute.device)
         self.checkpoints.clear_unfinished()
@@ -82,14 +82,14 @@ class Training:
         latest = self.checkpoints.latest()
         if latest is not None:
             trainer.restore_counts(latest)
-            say(f"goes on from {latest}")
+            say(f"resumes from {latest}")
         labelled = sum(number < trainer.labelled for number in trainer.plan.comparisons)
         progress = ProgressBar(trainer, labelled)
         trainer.add_callback(progress)
         interval = evaluation_interval(self.params.eval_steps, len(trainer.plan.steps))
         if trainer.validation is not None and interval is not None:
             trainer.add_callback(EvaluationCallback(interval))
-        trainer.add_callback(ResumeAndStopCallback(trainer, self.wish))
+        trainer.add_callback(ResumeAndStopCallback(trainer, self.stop))
         with closing(progress.bar), lean_layers(self.model):
             try:
                 trainer.train(resume_from_checkpoint=None if latest is None else str(latest))
@@ -103,8 +103,8 @@ class Training:
                 failure = DeviceFailed(first_line(error))
                 self._require_state(trainer, failure)
                 raise failure from None
-        if self.wish.asked and trainer.state.global_step < trainer.state.max_steps and not trainer.stopped_early:
-            say(f"interrupted: step {trainer.state.global_step} is saved, and the same command goes on from there")
+        if self.stop.requested and trainer.state.global_step < trainer.state.max_steps and not trainer.stopped_early:
+            say(f"interrupted: checkpoint {trainer.state.global_step} is saved, and the same command resumes from it")
             raise KeyboardInterrupt
         return trainer
 
@@ -165,10 +165,10 @@ def train(
     Args:
         model: a reward model in float32, on the CPU.
         encoder: its encoder.
-        pairs: the rows, of which degenerate ones come last and are not counted; `id` is told if a pair makes trouble,
+        pairs: the rows, of which degenerate ones come last and are not counted; `id` is named if a pair makes trouble,
             `weight` (1 if absent) is the pair's in the loss.
         params: the section of params.yaml.
-        checkpoints: of this training; what they hold is taken up again. None: for this call only.
+        checkpoints: of this training, which resumes from the last. None: for this call only.
         validation: rows to evaluate on, of which the first `params.eval_pairs` are taken.
 
     Raises:
@@ -192,8 +192,8 @@ def train(
         evaluated = list(validation[: params.eval_pairs]) if params.eval_steps is not None else []
         used = [*groups, *pairs_to_groups(evaluated)]
         compact_ids = stack.enter_context(train_used_embeddings_only(used, model, pad_token_id, params.weight_decay))
-        wish = stack.enter_context(catch_stop_signals())
-        training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, wish)
+        stop = stack.enter_context(catch_stop_signals())
+        training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, stop)
         try:
             trainer = training.on(compute)
         except DeviceFailed as failure:

@@ -147,7 +147,7 @@ class TrainingPlan(Dataset[Step]):
             yield self._step([part for place in places for part in self.prompts[order[place]]])
 
     def _step(self, parts: list[Part]) -> list[Step]:
-        """An effective batch shared out over the processes."""
+        """An effective batch divided over the processes."""
         weight = math.fsum(self.weights[number] for part in parts for number in part.numbers)
         shares = balanced(parts, self.processes) if self.processes > 1 else [parts]
         arranged = [arrange(share, self.batch_size, self.layout) for share in shares]

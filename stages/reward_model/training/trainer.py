@@ -243,7 +243,7 @@ class PairTrainer(RewardTrainer):
         if failed or reason is not None:
             shutil.rmtree(self.checkpoints.staging, ignore_errors=True)
             reason = reason or "another process has the reason"
-            say(f"the state of step {step} cannot be saved ({reason}): training goes on, and cannot be resumed there")
+            say(f"checkpoint {step} cannot be saved ({reason}): training continues, and cannot resume from there")
 
     def _any_process(self, failed: bool) -> bool:
         """Whether it is so on any process; all meet here."""
