@@ -41,6 +41,39 @@ def _steps_or_share(value: float) -> float:
     return value
 
 
+def _optimizer(value: str) -> str:
+    """A name that transformers knows; it is only loaded for names that are not common."""
+    if value not in ("adamw_torch_fused", "adamw_torch", "adafactor", "sgd"):
+        from transformers.training_args import OptimizerNames
+
+        _require_known(value, [name.value for name in OptimizerNames], "optimizer")
+    return value
+
+
+def _scheduler(value: str) -> str:
+    """As `_optimizer`."""
+    if value not in ("linear", "cosine", "constant", "constant_with_warmup"):
+        from transformers.trainer_utils import SchedulerType
+
+        _require_known(value, [name.value for name in SchedulerType], "schedule")
+    return value
+
+
+def _integration(value: str) -> str:
+    """As `_optimizer`."""
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    _require_known(value, list(INTEGRATION_TO_CALLBACK), "logger")
+    return value
+
+
+def _require_known(value: str, names: list[str], kind: str) -> None:
+    if value not in names:
+        near = difflib.get_close_matches(value, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
+        raise ValueError(f"transformers has no such {kind} ({hint})")
+
+
 def _target_modules(value: Any) -> Any:
     """Names of layers, or a regular expression over them, as peft takes them."""
     names = value if isinstance(value, list) else [value]
@@ -147,7 +180,13 @@ class TrainParams:
     precision: Literal["auto", "bf16", "fp32"] = Field(
         description="compute precision (weights stay fp32); `auto`: bf16 where the hardware is fast at it"
     )
-    learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of AdamW")
+    optim: Annotated[str, AfterValidator(_optimizer)] = Field(
+        description="optimizer, by its name in transformers (`adamw_torch`, `adafactor`, `lion_32bit`, …)"
+    )
+    learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of the optimizer")
+    lr_scheduler_type: Annotated[str, AfterValidator(_scheduler)] = Field(
+        description="course of the rates after the warm-up, by its name in transformers (`linear`, `cosine`, …)"
+    )
     head_learning_rate: Annotated[Float, Field(gt=0)] = Field(
         description="peak learning rate of the reward head, which starts at zero"
     )
@@ -163,7 +202,7 @@ class TrainParams:
         description="what counts alike in the loss: each `comparison`, or each `prompt`, shared by its comparisons"
     )
     warmup_ratio: Annotated[Float, Field(ge=0, lt=1)] = Field(description="share of the steps with rising rate")
-    weight_decay: Annotated[Float, Field(ge=0)] = Field(description="AdamW's decoupled weight decay")
+    weight_decay: Annotated[Float, Field(ge=0)] = Field(description="the optimizer's decoupled weight decay")
     max_grad_norm: Annotated[Float, Field(gt=0)] = Field(description="gradients are clipped to this norm")
     label_smoothing: Annotated[Float, Field(ge=0, lt=0.5)] = Field(
         description="probability that a label is wrong: the loss counts the swapped pair with this weight"
@@ -189,6 +228,12 @@ class TrainParams:
     )
     save_steps: Annotated[Int, Field(ge=1)] = Field(
         description="steps between two saved states, of which an interrupted training takes up the last"
+    )
+    freeze_layers: Annotated[Int, Field(ge=0)] = Field(
+        description="the lowest layers, so many, and the embeddings are not trained; 0: all are"
+    )
+    report_to: list[Annotated[str, AfterValidator(_integration)]] = Field(
+        description="loggers, by their names in transformers (`tensorboard`, `wandb`, `trackio`, …); install them first"
     )
     lora: LoraParams = Field()
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(description="seed of the order of the pairs")

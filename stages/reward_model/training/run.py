@@ -25,8 +25,15 @@ from reward_model.params import TrainParams
 from reward_model.training.callbacks import EvaluationCallback, ProgressBar, ResumeAndStopCallback, say
 from reward_model.training.checkpoints import Checkpoints
 from reward_model.training.compact_embeddings import train_used_embeddings_only
-from reward_model.training.config import effective_batch_size, evaluation_interval, reward_config, training_plan
+from reward_model.training.config import (
+    check_options,
+    effective_batch_size,
+    evaluation_interval,
+    reward_config,
+    training_plan,
+)
 from reward_model.training.distributed import is_main_process, require_known_sharding, setup_fsdp
+from reward_model.training.freezing import freeze_layers
 from reward_model.training.interrupt import StopRequest, catch_stop_signals
 from reward_model.training.lean_layers import lean_layers
 from reward_model.training.lora import lora_adapters
@@ -169,13 +176,14 @@ def train(
         validation: rows to evaluate on, of which the first `params.eval_pairs` are taken.
 
     Raises:
-        UserError: `params.device` is not on this machine, as `require_known_sharding`, the model lacks
-            `params.lora.target_modules`, the loss is not finite, memory is too small for one pair, or `checkpoints`
-            cannot be written.
+        UserError: `params.device` is not on this machine, as `require_known_sharding` and `check_options`, the model
+            lacks `params.lora.target_modules` or so many `params.freeze_layers`, the loss is not finite, memory is too
+            small for one pair, or `checkpoints` cannot be written.
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
     """
     if fsdp_enabled():
         require_known_sharding(params)
+    check_options(params)
     groups = pairs_to_groups(pairs)
     pad_token_id = encoder.contract.pad_token_id
     compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
@@ -186,6 +194,7 @@ def train(
         if checkpoints is None:
             checkpoints = Checkpoints(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "states")
         stack.enter_context(lora_adapters(model, params.lora))
+        stack.enter_context(freeze_layers(model, params.freeze_layers))
         evaluated = list(validation[: params.eval_pairs]) if params.eval_steps is not None else []
         used = [*groups, *pairs_to_groups(evaluated)]
         compact_ids = stack.enter_context(train_used_embeddings_only(used, model, pad_token_id, params.weight_decay))

@@ -85,8 +85,15 @@ class PairTrainer(RewardTrainer):
         return 0
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The trainer's optimizer, with the reward head in a group of its own."""
-        optimizer = super().create_optimizer(model)
+        """The trainer's optimizer, with the reward head in a group of its own.
+
+        Raises:
+            UserError: transformers cannot make it, as for want of a package.
+        """
+        try:
+            optimizer = super().create_optimizer(model)
+        except (ImportError, ValueError, RuntimeError, TypeError) as error:
+            raise UserError(f"train.optim: {self.params.optim} cannot be had: {first_line(error)}") from None
         head = reward_head(cast(torch.nn.Module, self.model)).weight
         for group in optimizer.param_groups:
             group["params"] = [parameter for parameter in group["params"] if parameter is not head]
@@ -95,6 +102,18 @@ class PairTrainer(RewardTrainer):
         own = {"lr": self.params.head_learning_rate, "weight_decay": self.params.weight_decay}
         optimizer.add_param_group({"params": [head], **own})
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The trainer's schedule.
+
+        Raises:
+            UserError: it wants settings that params.yaml does not have.
+        """
+        try:
+            return super().create_scheduler(num_training_steps, optimizer)
+        except (ValueError, TypeError) as error:
+            name = self.params.lr_scheduler_type
+            raise UserError(f"train.lr_scheduler_type: {name} cannot be had: {first_line(error)}") from None
 
     def _get_num_items_in_batch(self, batch_samples: list[Step], device: torch.device) -> torch.Tensor:
         """The weight of the effective batch, over all processes."""
