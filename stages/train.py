@@ -67,7 +67,8 @@ def main() -> None:
 
 def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
     """The checkpoints of trainings that differ from this one in nothing that matters to the weights."""
-    decisive = {name: value for name, value in asdict(params).items() if name not in ("device", "save_steps")}
+    others = ("device", "report_to", "save_steps")
+    decisive = {name: value for name, value in asdict(params).items() if name not in others}
     decisive |= {"world_size": world_size(), "fsdp": fsdp_enabled()}
     inputs = {
         "tokens": hash_file(TOKENS / "train.parquet"),

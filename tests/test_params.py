@@ -72,6 +72,20 @@ def test_all_faults_are_reported_together(tmp_path: Path) -> None:
         assert fault in message
 
 
+def test_names_that_transformers_lacks_are_faults(tmp_path: Path) -> None:
+    changes = {"optim": "adamw_torch_fuse", "lr_scheduler_type": "cosin", "report_to": ["tensorbord"]}
+    with pytest.raises(UserError) as error:
+        load_params(with_changes(tmp_path, {"train": changes}))
+    for fault in (
+        "train.optim: transformers has no such optimizer (did you mean adamw_torch_fused?) (got 'adamw_torch_fuse')",
+        "train.lr_scheduler_type: transformers has no such schedule (did you mean cosine?) (got 'cosin')",
+        "train.report_to.0: transformers has no such logger (did you mean tensorboard?) (got 'tensorbord')",
+    ):
+        assert fault in str(error.value)
+    known = {"optim": "lion_32bit", "lr_scheduler_type": "polynomial", "report_to": ["tensorboard"]}
+    assert load_params(with_changes(tmp_path, {"train": known})).train.optim == "lion_32bit"
+
+
 def test_a_file_given_as_source_is_told_the_right_keys(tmp_path: Path) -> None:
     path = with_changes(tmp_path, {"data": {"source": "my.jsonl"}})
     with pytest.raises(UserError, match=r"set data\.source: path and data\.path: my\.jsonl"):

@@ -328,6 +328,70 @@ def test_few_validation_prompts_choose_nothing(tiny_base: Path, capsys: pytest.C
     assert "9 validation prompts are too few to choose weights by: the last are kept" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": True}, {"lora": True}])
+def test_frozen_layers_stay_as_they_are_and_backward_stops_above_them(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    if changes.get("lora"):
+        changes = {"lora": dataclasses.replace(PARAMS.lora, enabled=True)}
+    before = build_reward_model(tiny_base, encoder_of(tiny_base), PARAMS.seed)
+    _, after = run(tiny_base, freeze_layers=1, **changes)
+    changed = {name for name, weight in before.state_dict().items() if not weight.equal(after.state_dict()[name])}
+    assert not [name for name in changed if name.startswith(("model.embed_tokens", "model.layers.0."))]
+    assert "score.weight" in changed
+    assert [name for name in changed if name.startswith("model.layers.1.")]
+    assert all(weight.requires_grad for weight in after.parameters())
+    needed: list[bool] = []
+    with monkeypatch.context() as patched:
+        original = PairTrainer.compute_loss
+
+        def compute_loss(self: PairTrainer, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
+            layer = cast(torch.nn.Module, self.model).get_submodule("model.layers.0")
+            handle = layer.register_forward_hook(lambda *found: needed.append(found[-1].requires_grad))
+            loss = original(self, model, inputs, *rest, **options)
+            handle.remove()
+            return loss
+
+        patched.setattr(PairTrainer, "compute_loss", compute_loss)
+        run(tiny_base, freeze_layers=1)
+    assert needed
+    assert not any(needed)
+
+
+def test_more_frozen_layers_than_there_are_is_one_error(tiny_base: Path) -> None:
+    with pytest.raises(UserError, match=r"^train\.freeze_layers is 3, but the base has 2 layers$"):
+        run(tiny_base, freeze_layers=3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optim": "adafactor"},
+        {"optim": "sgd", "lr_scheduler_type": "cosine"},
+        {"lr_scheduler_type": "reduce_lr_on_plateau"},
+    ],
+)
+def test_other_optimizers_and_schedules_train(tiny_base: Path, changes: dict[str, Any]) -> None:
+    rows = token_rows(encoder_of(tiny_base), 40)
+    _, model = run(tiny_base, rows[:20], rows[20:], keep="last", **changes)
+    with pytest.raises(AssertionError):
+        assert_same_weights(model, run(tiny_base, rows[:20])[1], tolerance=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"report_to": ["wandb"]}, r"train\.report_to: not installed: wandb \(pip install"),
+        ({"optim": "adamw_bnb_8bit"}, r"train\.optim: adamw_bnb_8bit cannot be had: "),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, r"train\.lr_scheduler_type: cosine_with_min_lr cannot be had: "),
+        ({"lr_scheduler_type": "greedy", "eval_steps": None}, r"greedy goes by evaluations: set train\.eval_steps"),
+    ],
+)
+def test_what_cannot_be_had_is_one_error(tiny_base: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(tiny_base, **changes)
+
+
 def test_prompts_in_parts_are_told_in_one_line(tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     encoder = encoder_of(tiny_base)
     run(tiny_base, tournament_rows(encoder, [5, 2]))

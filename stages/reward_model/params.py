@@ -41,6 +41,37 @@ def _steps_or_share(value: float) -> float:
     return value
 
 
+def _optimizer(value: str) -> str:
+    """A name that transformers knows; it is only loaded for names that are not common."""
+    if value not in ("adamw_torch_fused", "adamw_torch", "adafactor", "sgd"):
+        from transformers.training_args import OptimizerNames
+
+        _require_known(value, [name.value for name in OptimizerNames], "optimizer")
+    return value
+
+
+def _scheduler(value: str) -> str:
+    if value not in ("linear", "cosine", "constant", "constant_with_warmup"):
+        from transformers.trainer_utils import SchedulerType
+
+        _require_known(value, [name.value for name in SchedulerType], "schedule")
+    return value
+
+
+def _integration(value: str) -> str:
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    _require_known(value, list(INTEGRATION_TO_CALLBACK), "logger")
+    return value
+
+
+def _require_known(value: str, names: list[str], kind: str) -> None:
+    if value not in names:
+        near = difflib.get_close_matches(value, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
+        raise ValueError(f"transformers has no such {kind} ({hint})")
+
+
 def _target_modules(value: Any) -> Any:
     """Names of layers, or a regular expression over them, as peft takes them."""
     names = value if isinstance(value, list) else [value]
@@ -167,7 +198,13 @@ class TrainParams:
     head_init: Literal["zero", "probe"] = Field(
         description="where the reward head starts: `zero`, or at the linear `probe` fitted on the base's frozen states"
     )
-    learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of AdamW")
+    optim: Annotated[str, AfterValidator(_optimizer)] = Field(
+        description="optimizer, by its name in transformers (`adamw_torch`, `adafactor`, `lion_32bit`, …)"
+    )
+    learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of the optimizer")
+    lr_scheduler_type: Annotated[str, AfterValidator(_scheduler)] = Field(
+        description="course of the rates after the warm-up, by its name in transformers (`linear`, `cosine`, …)"
+    )
     head_learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of the reward head")
     num_train_epochs: Annotated[Float, Field(gt=0)] = Field(description="passes over the training pairs")
     per_device_train_batch_size: Annotated[Int, Field(ge=1)] = Field(
@@ -181,7 +218,7 @@ class TrainParams:
         description="what counts alike in the loss: each `comparison`, or each `prompt`, shared by its comparisons"
     )
     warmup_ratio: Annotated[Float, Field(ge=0, lt=1)] = Field(description="share of the steps with rising rate")
-    weight_decay: Annotated[Float, Field(ge=0)] = Field(description="AdamW's decoupled weight decay")
+    weight_decay: Annotated[Float, Field(ge=0)] = Field(description="the optimizer's decoupled weight decay")
     max_grad_norm: Annotated[Float, Field(gt=0)] = Field(description="gradients are clipped to this norm")
     label_smoothing: Annotated[Float, Field(ge=0, lt=0.5)] = Field(
         description="probability that a label is wrong: the loss counts the swapped pair with this weight"
@@ -210,6 +247,12 @@ class TrainParams:
     )
     save_steps: Annotated[Int, Field(ge=1)] = Field(
         description="steps between two checkpoints; an interrupted training resumes from the last"
+    )
+    freeze_layers: Annotated[Int, Field(ge=0)] = Field(
+        description="the lowest layers, so many, and the embeddings are not trained; 0: all are"
+    )
+    report_to: list[Annotated[str, AfterValidator(_integration)]] = Field(
+        description="loggers, by their names in transformers (`tensorboard`, `wandb`, `trackio`, …); install them first"
     )
     lora: LoraParams = Field()
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(description="seed of the order of the pairs")
@@ -293,14 +336,11 @@ def _describe(location: tuple[int | str, ...], fault: Any, raw: Any) -> str:
         case "dataclass_type" | "model_attributes_type" | "dataclass_exact_type":
             return f"{key or 'the file'}: a mapping of keys is wanted"
         case "string_pattern_mismatch" if key == "data.source":
-            return f"{key}: {_hint_for_source(fault['input'])}"
+            hint = "must be sample, path or hub:NAME; for a file set data.source: path and data.path:"
+            return f"{key}: {hint} {fault['input']}"
         case _:
             message = fault["msg"].removeprefix("Value error, ")
             return f"{key}: {message}" + ("" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})")
-
-
-def _hint_for_source(value: Any) -> str:
-    return f"must be sample, path or hub:NAME; for a file set data.source: path and data.path: {value}"
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:

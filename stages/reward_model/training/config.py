@@ -1,11 +1,15 @@
 """params.yaml's train section as TRL's RewardConfig, and the plan of the steps that goes with it."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers.integrations.integration_utils import get_available_reporting_integrations
+from transformers.trainer_utils import SchedulerType
 from trl.trainer.reward_config import RewardConfig
 
+from reward_model.common.errors import UserError
 from reward_model.modeling.batching import Layout
 from reward_model.modeling.device_check import Compute
 from reward_model.modeling.devices import world_size
@@ -32,7 +36,7 @@ def reward_config(params: TrainParams, compute: Compute, folder: Path, steps: in
         num_train_epochs=1,
         per_device_train_batch_size=1,
         warmup_steps=params.warmup_ratio,
-        lr_scheduler_type="linear",
+        optim=params.optim,
         weight_decay=params.weight_decay,
         max_grad_norm=params.max_grad_norm,
         center_rewards_coefficient=params.center_rewards_coefficient,
@@ -45,11 +49,13 @@ def reward_config(params: TrainParams, compute: Compute, folder: Path, steps: in
         save_steps=params.save_steps,
         metric_for_best_model="loss",
         greater_is_better=False,
-        report_to="none",
+        report_to=params.report_to or "none",
         disable_tqdm=True,
         dataloader_pin_memory=compute.device.type == "cuda",
         remove_unused_columns=False,
     )
+    # Set here, since RewardConfig refuses those that go by evaluations without a data set of its own for them.
+    config.lr_scheduler_type = SchedulerType(params.lr_scheduler_type)
     # With several GPUs in one process the trainer would split batches that cannot be split; `launch` uses them.
     if config.n_gpu > 1:
         config._n_gpu = 1
@@ -68,6 +74,25 @@ def training_plan(rows: Sequence[PairRow], params: TrainParams, layout: Layout) 
         layout=layout,
         processes=world_size(),
     )
+
+
+def check_options(params: TrainParams) -> None:
+    """Refuse before any work what would fail in the middle of it.
+
+    Raises:
+        UserError: the package of a logger is not installed, or a schedule wants evaluations where there are none.
+    """
+    missing = set(params.report_to) - set(get_available_reporting_integrations())
+    if missing:
+        raise UserError(
+            f"train.report_to: not installed: {', '.join(sorted(missing))} (pip install it, or leave it out)"
+        )
+    if params.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy") and params.eval_steps is None:
+        raise UserError(
+            f"train.lr_scheduler_type: {params.lr_scheduler_type} goes by evaluations: set train.eval_steps"
+        )
+    if "tensorboard" in params.report_to:
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", "runs")  # else it writes beside the checkpoints, which go
 
 
 def evaluation_interval(eval_steps: float | None, steps: int) -> int | None:

@@ -2,8 +2,8 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,15 @@ from reward_model.params import TrainParams
 from reward_model.training.callbacks import EvaluationCallback, ProgressBar, ResumeAndStopCallback, say
 from reward_model.training.checkpoints import Checkpoints
 from reward_model.training.compact_embeddings import train_used_embeddings_only
-from reward_model.training.config import effective_batch_size, evaluation_interval, reward_config, training_plan
+from reward_model.training.config import (
+    check_options,
+    effective_batch_size,
+    evaluation_interval,
+    reward_config,
+    training_plan,
+)
 from reward_model.training.distributed import is_main_process, require_known_sharding, setup_fsdp
+from reward_model.training.freezing import freeze_layers
 from reward_model.training.interrupt import StopRequest, catch_stop_signals
 from reward_model.training.lean_layers import lean_layers
 from reward_model.training.lora import lora_adapters
@@ -165,46 +172,60 @@ def train(
     Args:
         model: a reward model in float32, on the CPU.
         encoder: its encoder.
-        pairs: the rows, of which degenerate ones come last and are not counted; `id` is named if a pair makes trouble,
-            `weight` (1 if absent) is the pair's in the loss.
+        pairs: the rows, degenerate ones last; `weight` (1 if absent) is the pair's in the loss.
         params: the section of params.yaml.
         checkpoints: of this training, which resumes from the last. None: for this call only.
         validation: rows to evaluate on, of which the first `params.eval_pairs` are taken.
 
     Raises:
-        UserError: `params.device` is not on this machine, as `require_known_sharding`, the model lacks
-            `params.lora.target_modules`, the loss is not finite, memory is too small for one pair, or `checkpoints`
-            cannot be written.
-        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
+        UserError: a param does not fit, the loss is not finite, memory is too small, or nothing can be written.
+        KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint is saved.
     """
     if fsdp_enabled():
         require_known_sharding(params)
-    groups = pairs_to_groups(pairs)
-    pad_token_id = encoder.contract.pad_token_id
+    check_options(params)
+    groups, pad_token_id = pairs_to_groups(pairs), encoder.contract.pad_token_id
     compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
     with ExitStack() as stack:
-        # An instance attribute, so that what wraps the model (autocast, DDP) calls it as it would the class's own.
-        model.forward = partial(rewards, model)
-        stack.callback(delattr, model, "forward")
+        stack.enter_context(_rewards_as_forward(model))
         if checkpoints is None:
             checkpoints = Checkpoints(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "states")
         stack.enter_context(lora_adapters(model, params.lora))
+        stack.enter_context(freeze_layers(model, params.freeze_layers))
         evaluated = list(validation[: params.eval_pairs]) if params.eval_steps is not None else []
         used = [*groups, *pairs_to_groups(evaluated)]
         compact_ids = stack.enter_context(train_used_embeddings_only(used, model, pad_token_id, params.weight_decay))
         stop = stack.enter_context(catch_stop_signals())
         training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, stop)
-        try:
-            trainer = training.on(compute)
-        except DeviceFailed as failure:
-            compute = _moved_to_cpu(training, compute, str(failure))
-            trainer = training.on(compute)
+        trainer, compute = _train_where_possible(training, compute)
         weights = trainer.restore_best()
     return TrainingResult(
         summarize(trainer, params, compute, get_layout(model)),
         build_curve(trainer.state.log_history),
         weights,
     )
+
+
+@contextmanager
+def _rewards_as_forward(model: PreTrainedModel) -> Iterator[None]:
+    """Have the model compute rewards of batches while the context lasts.
+
+    By an instance attribute, so that what wraps the model (autocast, DDP) calls it as it would the class's own.
+    """
+    model.forward = partial(rewards, model)
+    try:
+        yield
+    finally:
+        del model.forward
+
+
+def _train_where_possible(training: Training, compute: Compute) -> tuple[PairTrainer, Compute]:
+    """Train to the end, on the CPU if the device fails; says where."""
+    try:
+        return training.on(compute), compute
+    except DeviceFailed as failure:
+        compute = _moved_to_cpu(training, compute, str(failure))
+        return training.on(compute), compute
 
 
 def summarize(trainer: PairTrainer, params: TrainParams, compute: Compute, layout: Layout) -> dict[str, Any]:

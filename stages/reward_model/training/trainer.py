@@ -1,45 +1,32 @@
 """TRL's RewardTrainer with a loss that is exact over the effective batch, metrics per pair, and steps that survive."""
 
-import json
-import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate.utils.operations import broadcast, pad_across_processes
-from safetensors import SafetensorError
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel
-from trl.trainer.reward_trainer import RewardTrainer
 
 from reward_model.common.errors import UserError, first_line
-from reward_model.common.files import is_disk_trouble
 from reward_model.data.pairs import TIE
 from reward_model.modeling.batching import Batch
-from reward_model.modeling.devices import fsdp_enabled
 from reward_model.modeling.forward import reward_head
 from reward_model.params import TrainParams
 from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import Checkpoints
-from reward_model.training.distributed import full_state_dict
 from reward_model.training.losses import PairTotals, pair_accuracy, pair_losses
 from reward_model.training.oom import DeviceFailed, MemoryFallback, is_out_of_memory, release_memory
 from reward_model.training.sampler import LABELS, MicroBatch, Step, TrainingPlan
+from reward_model.training.saving import SavingTrainer
 from reward_model.training.validation import MIN_PROMPTS, Validation
 
 WINDOW = 64  # pairs behind the loss and accuracy that the progress bar shows
 
 
-COUNTS_FILE = "pair_counts.json"  # in a checkpoint
-
-
-class PairTrainer(RewardTrainer):
+class PairTrainer(SavingTrainer):
     """Trains on pairs, an effective batch of the plan in each step; to transformers that is a batch of one item.
 
     When memory runs out, the step under way is computed anew in smaller parts. What cannot be mended that way is a
@@ -87,8 +74,15 @@ class PairTrainer(RewardTrainer):
         return 0
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The trainer's optimizer, with the reward head in a group of its own."""
-        optimizer = super().create_optimizer(model)
+        """The trainer's optimizer, with the reward head in a group of its own.
+
+        Raises:
+            UserError: transformers cannot make it, as for want of a package.
+        """
+        try:
+            optimizer = super().create_optimizer(model)
+        except (ImportError, ValueError, RuntimeError, TypeError) as error:
+            raise UserError(f"train.optim: {self.params.optim} cannot be had: {first_line(error)}") from None
         head = reward_head(cast(torch.nn.Module, self.model)).weight
         for group in optimizer.param_groups:
             group["params"] = [parameter for parameter in group["params"] if parameter is not head]
@@ -97,6 +91,18 @@ class PairTrainer(RewardTrainer):
         own = {"lr": self.params.head_learning_rate, "weight_decay": self.params.weight_decay}
         optimizer.add_param_group({"params": [head], **own})
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The trainer's schedule.
+
+        Raises:
+            UserError: it wants settings that params.yaml does not have.
+        """
+        try:
+            return super().create_scheduler(num_training_steps, optimizer)
+        except (ValueError, TypeError) as error:
+            name = self.params.lr_scheduler_type
+            raise UserError(f"train.lr_scheduler_type: {name} cannot be had: {first_line(error)}") from None
 
     def _get_num_items_in_batch(self, batch_samples: list[Step], device: torch.device) -> torch.Tensor:
         """The weight of the effective batch, over all processes."""
@@ -185,96 +191,6 @@ class PairTrainer(RewardTrainer):
             say(f"no better validation loss since step {since}: stopped after step {state.global_step}")
         return False
 
-    def _keep_best(self) -> bool:
-        weights = _trained_weights(cast(PreTrainedModel, self.model))
-        reason = self._try_write(lambda: self.checkpoints.keep_best(weights)) if self.is_world_process_zero() else None
-        if self._any_process(reason is not None):
-            say(f"the weights of step {self.state.global_step} cannot be kept ({reason}): training goes on without")
-            return False
-        return True
-
-    @property
-    def kept_step(self) -> int:
-        """The step whose weights are the result: that of the best, where they are wanted, else the last."""
-        best = self.state.best_global_step
-        return best if self.params.keep == "best" and best is not None else self.state.global_step
-
-    def restore_best(self) -> dict[str, torch.Tensor] | None:
-        """Go back to the weights of `kept_step`.
-
-        Returns:
-            They, where the model holds only a share of each weight (FSDP), on the main process; else None.
-        """
-        model = cast(PreTrainedModel, self.model)
-        if self.kept_step == self.state.global_step:
-            return full_state_dict(model) if fsdp_enabled() else None
-        weights = self.checkpoints.best() if self.is_world_process_zero() else {}
-        if fsdp_enabled():
-            return weights
-        parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for name, weight in weights.items():
-                parameters[name].copy_(weight)
-        return None
-
-    def restore_counts(self, checkpoint: Path) -> None:
-        """Go on counting pairs, and saving memory, as when a checkpoint was made; likewise with the best weights."""
-        if self.is_world_process_zero():
-            self.checkpoints.restore_best(checkpoint)
-        counts = json.loads((checkpoint / COUNTS_FILE).read_text(encoding="utf-8"))
-        self.totals, self.since_log = PairTotals(**counts["totals"]), PairTotals(**counts["since_log"])
-        self.recent.extend((loss, correct) for loss, correct in counts["recent"])
-        self.step_downs = counts["step_downs"]
-        self.memory_fallback = MemoryFallback(**counts["memory_fallback"])
-        if self.memory_fallback.checkpointing:
-            cast(Any, self.model).activation_checkpointing_enable()
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """As the trainer's, but whole or not at all; without space for it training goes on."""
-        step = self.state.global_step
-        reason = self._try_write(lambda: super(PairTrainer, self)._save_checkpoint(model, trial))
-        if self.is_world_process_zero() and reason is None:
-            reason = self._try_write(lambda: self._save_counts(self.checkpoints.staging / f"checkpoint-{step}"))
-        failed = self._any_process(reason is not None)
-        if not self.is_world_process_zero():
-            return
-        if not failed:
-            reason = self._try_write(lambda: self.checkpoints.keep(step))
-        if failed or reason is not None:
-            shutil.rmtree(self.checkpoints.staging, ignore_errors=True)
-            reason = reason or "another process has the reason"
-            say(f"checkpoint {step} cannot be saved ({reason}): training continues, and cannot resume from there")
-
-    def _any_process(self, failed: bool) -> bool:
-        """Whether it is so on any process; all meet here."""
-        count = torch.tensor(int(failed), device=self.accelerator.device)
-        return bool(cast(torch.Tensor, self.accelerator.reduce(count, "sum")).item())
-
-    def _try_write(self, write: Callable[[], Any]) -> str | None:
-        """Write, and say what the disk had against it."""
-        try:
-            write()
-        except UserError as error:  # of `files`, about the disk
-            return str(error)
-        except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
-            trouble = [cause for cause in _causes(error) if is_disk_trouble(cause)]
-            if not trouble:
-                raise
-            return first_line(trouble[0])
-        return None
-
-    def _save_counts(self, folder: Path) -> None:
-        counts = {
-            "totals": asdict(self.totals),
-            "since_log": asdict(self.since_log),
-            "recent": list(self.recent),
-            "step_downs": self.step_downs,
-            "memory_fallback": asdict(self.memory_fallback),
-        }
-        (folder / COUNTS_FILE).write_text(json.dumps(counts), encoding="utf-8")
-        if self.params.keep == "best" and self.state.best_global_step:
-            self.checkpoints.add_best(folder)
-
     def _attempt(
         self, model: torch.nn.Module, step: Step, weight: torch.Tensor | int | None
     ) -> tuple[torch.Tensor, str | None]:
@@ -358,15 +274,3 @@ class PairTrainer(RewardTrainer):
                 f"the loss is not finite in step {self.state.global_step + 1} (pairs {ids}): lower "
                 "train.learning_rate, or set train.precision: fp32"
             )
-
-
-def _trained_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The weights that training changes, on the CPU; of a model in shares (FSDP) all, on the main process."""
-    if fsdp_enabled():
-        return full_state_dict(model)
-    return {name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """What stands behind an error: of a sharded model each process writes its share, and all hear who could not."""
-    return [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]

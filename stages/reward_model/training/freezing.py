@@ -1,0 +1,37 @@
+"""Layers that are not trained: the lowest ones and the embeddings, so that the backward pass stops above them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from transformers import PreTrainedModel
+
+from reward_model.common.errors import UserError
+
+
+@contextmanager
+def freeze_layers(model: PreTrainedModel, count: int) -> Iterator[None]:
+    """Have the embeddings and the lowest `count` layers get no gradient while the context lasts; 0 changes nothing.
+
+    Raises:
+        UserError: the model has fewer layers.
+    """
+    layers = _layers(model)
+    if count > len(layers):
+        raise UserError(f"train.freeze_layers is {count}, but the base has {len(layers)} layers")
+    frozen = [model.get_input_embeddings(), *layers[:count]] if count else []
+    parameters = [weight for module in frozen for weight in module.parameters() if weight.requires_grad]
+    for weight in parameters:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in parameters:
+            weight.requires_grad_(True)
+
+
+def _layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The model's layers, the lowest first."""
+    count = model.config.num_hidden_layers
+    lists = (module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == count)
+    return list(next(lists, []))
