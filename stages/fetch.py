@@ -47,13 +47,13 @@ MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["pairs", "base"], default=["pairs", "base"], help="both by default")
+    parser.add_argument("what", nargs="?", choices=["pairs", "base"], help="both by default")
     wanted = parser.parse_args().what
     params = load_params()
-    if "pairs" in wanted:
+    if wanted != "base":
         with new_folder(Path("data/raw")) as folder:
             fetch_pairs(params.data, folder)
-    if "base" in wanted:
+    if wanted != "pairs":
         with new_folder(Path("models/base")) as folder:
             fetch_base(params.base, folder)
 
