@@ -59,8 +59,8 @@ def compute_figures(probe: PairRegression, validation: PairFeatures, depth: int)
 def summary(depth: int, figures: dict[str, Any], best: int) -> str:
     """A depth's figures for people."""
     own = figures["cross_validated"]
-    told = "too few prompts" if own["loss"] is None else f"accuracy {own['accuracy']:.1%}, log loss {own['loss']:.3f}"
-    return f"{depth} layers: {told}{' (best)' if depth == best else ''}"
+    shown = "too few prompts" if own["loss"] is None else f"accuracy {own['accuracy']:.1%}, log loss {own['loss']:.3f}"
+    return f"{depth} layers: {shown}{' (best)' if depth == best else ''}"
 
 
 if __name__ == "__main__":

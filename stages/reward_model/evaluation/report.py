@@ -132,16 +132,16 @@ def _trait_lines(traits: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _source_lines(by_source: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    told = [f"{source} {_of(own)}" for source, own in by_source.items()]
-    return [f"by source: right on {', '.join(told)}"] if told else []
+    shown = [f"{source} {_of(own)}" for source, own in by_source.items()]
+    return [f"by source: right on {', '.join(shown)}"] if shown else []
 
 
 def _judge_lines(judges: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    told = [
+    shown = [
         f"{name} {percent(own['accuracy'])} of {own['n']} ({_bounds(own['accuracy_ci95'])})"
         for name, own in judges.items()
     ]
-    return [f"other judges agree with the sample's labels, on all of its pairs, {', '.join(told)}"] if told else []
+    return [f"other judges agree with the sample's labels, on all of its pairs, {', '.join(shown)}"] if shown else []
 
 
 def _external_lines(figures: Mapping[str, Any]) -> list[str]:

@@ -127,14 +127,14 @@ def test_margins_label_smoothing_and_centring_change_the_training(tiny_base: Pat
 
 def test_a_weight_counts_as_repetitions_and_degenerate_pairs_are_not_counted(tiny_base: Path) -> None:
     rows = token_rows(encoder_of(tiny_base), 4)
-    whole = {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 1, "num_train_epochs": 3}
+    whole: dict[str, Any] = {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 1, "num_train_epochs": 3}
     repeated, by_repetition = run(tiny_base, [*rows, rows[3], rows[3]], **whole)
-    one_batch = whole | {"per_device_train_batch_size": 4}
+    one_batch: dict[str, Any] = whole | {"per_device_train_batch_size": 4}
     weighted, by_weight = run(tiny_base, [*rows[:3], rows[3] | {"weight": 3.0, "degenerate": True}], **one_batch)
     assert_same_weights(by_weight, by_repetition, tolerance=1e-5)
     assert (weighted.summary["pairs"], weighted.summary["degenerate"]) == (9, 1)
     assert (repeated.summary["pairs"], repeated.summary["degenerate"]) == (18, 0)
-    parts = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "num_train_epochs": 3}
+    parts: dict[str, Any] = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "num_train_epochs": 3}
     in_parts = run(tiny_base, [*rows[:3], rows[3] | {"weight": 3.0, "degenerate": True}], **parts)[1]
     assert_same_weights(in_parts, by_weight, tolerance=1e-5)
 
