@@ -13,7 +13,7 @@ repro: $(INSTALLED)
 	@$(BIN)/python stages/results.py
 
 plots: $(INSTALLED)
-	$(BIN)/python stages/plots.py
+	$(BIN)/python stages/draw_plots.py
 
 test: $(INSTALLED) check
 # Two workers, one thread each: most of a test is starting processes, which one thread does.

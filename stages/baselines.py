@@ -3,7 +3,7 @@
     python stages/baselines.py
 
 A logistic regression on TF-IDF and length, fitted here; the probe of the untrained base at its best depth; and traits
-of each response's form. A stage of its own, since none of it depends on how the model is trained.
+of each response's form.
 """
 
 from pathlib import Path

@@ -18,7 +18,7 @@ from reward_model.common.errors import UserError, run
 from reward_model.common.files import new_folder, read_json, read_jsonl, write_json, write_text
 from reward_model.common.tables import read_parquet
 from reward_model.data.evaluation_sets import HELDOUT, EvaluationSet, evaluation_sets, read_set_pairs
-from reward_model.evaluation import plot_data
+from reward_model.evaluation import plots
 from reward_model.evaluation.calibration import Calibration, fit_calibration
 from reward_model.evaluation.external_scores import external_scores
 from reward_model.evaluation.judges import judge_figures
@@ -96,10 +96,10 @@ def compute_figures(calibration: Calibration, params: EvaluateParams, seed: int,
 
 def write_plots(scored: dict[str, pd.DataFrame], temperature: float) -> None:
     """Write what the plots of dvc.yaml show."""
-    write_json(METRICS / "margins.json", plot_data.margin_histograms(scored))
-    write_json(METRICS / "reliability.json", plot_data.reliability_diagram(scored, temperature))
-    write_json(METRICS / "accuracy_by_length.json", plot_data.accuracy_by_length(scored))
-    write_json(METRICS / "reward_by_length.json", plot_data.rewards_by_length(scored))
+    write_json(METRICS / "margins.json", plots.margin_histograms(scored))
+    write_json(METRICS / "reliability.json", plots.reliability_diagram(scored, temperature))
+    write_json(METRICS / "accuracy_by_length.json", plots.accuracy_by_length(scored))
+    write_json(METRICS / "reward_by_length.json", plots.rewards_by_length(scored))
 
 
 def report_worst_pairs(each: EvaluationSet, pairs: pd.DataFrame) -> str:

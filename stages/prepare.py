@@ -17,7 +17,6 @@ from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, write_jsonl
 from reward_model.common.messages import Message, Row
-from reward_model.data.conversations import Columns, InvalidRow
 from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pairs import (
     Pair,
@@ -28,6 +27,7 @@ from reward_model.data.pairs import (
     require_columns,
 )
 from reward_model.data.readers import read_rows
+from reward_model.data.row_formats import Columns, InvalidRow
 from reward_model.data.splits import choose_pairs, split_pairs
 from reward_model.params import DataParams, load_params
 

@@ -16,6 +16,7 @@ from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import run
 from reward_model.common.files import new_folder, write_json
 from reward_model.data.features import PairFeatures
+from reward_model.data.pairs import TIE
 from reward_model.data.tokens import read_training_rows
 from reward_model.evaluation.probe import ProbeWeights, best_depth, fit_probe
 from reward_model.evaluation.regression import PairRegression
@@ -30,8 +31,8 @@ def main() -> None:
     prompt_ids = [row["prompt_id"] for row in rows]
     # A label that is less sure counts less, a tie nothing.
     weight = np.array([row["weight"] * (2 * (row.get("preference") or 1.0) - 1) for row in rows])
-    labelled = np.array([not row["degenerate"] for row in rows])
-    probes = {int(depth): fit_probe(*train.at(depth), prompt_ids, weight, labelled) for depth in train.depths}
+    judged = np.array([not row["degenerate"] and row.get("preference") != TIE for row in rows])
+    probes = {int(depth): fit_probe(*train.at(depth), prompt_ids, weight, judged) for depth in train.depths}
     best = best_depth(probes)
     figures = {depth: compute_figures(probe, validation, depth) for depth, probe in probes.items()}
     with new_folder(Path("data/probe")) as folder:

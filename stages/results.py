@@ -14,7 +14,7 @@ from typing import Any
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import read_json, write_text
 from reward_model.evaluation.accuracy_chart import accuracy_chart
-from reward_model.evaluation.report import results_table, set_report
+from reward_model.evaluation.report import heldout_first, results_table, set_report
 
 METRICS = Path("metrics")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"  # around the table in metrics/README.md
@@ -35,7 +35,7 @@ def main() -> None:
     elif arguments.markdown:
         print(results_table(figures))
     else:
-        print("\n".join(set_report(name, own) for name, own in figures.items()))
+        print("\n".join(set_report(name, own) for name, own in heldout_first(figures).items()))
 
 
 def draw(target: Path, figures: Mapping[str, Any]) -> None:

@@ -59,7 +59,7 @@ def main() -> None:
     elif arguments.prompt is None and arguments.text is None:
         for prompt, *responses in EXAMPLES:
             print(f"prompt: {prompt}")
-            print(format_comparison(manager, prompt, responses, to_list=False), end="\n\n")
+            print(format_comparison(manager, prompt, responses, as_json=False), end="\n\n")
     else:
         from reward_model.cli.display import cuts_report
 
@@ -188,20 +188,20 @@ def format_score(
         reward = manager.get_reward_score(arguments.text, prompt)
         return json.dumps({"reward": reward}) if arguments.json else f"{reward:.4f}"
     if arguments.responses is None:
-        return format_comparison(manager, prompt, responses, to_list=arguments.json)
+        return format_comparison(manager, prompt, responses, as_json=arguments.json)
     ranking = manager.rank_responses(prompt, responses)
     if arguments.json:
         return json.dumps({"ranking": [asdict(item) for item in ranking]})
     return ranking_report(ranking, manager.calibration)
 
 
-def format_comparison(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, to_list: bool) -> str:
+def format_comparison(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, as_json: bool) -> str:
     """Two responses and which of them is preferred, for people or as JSON."""
     from reward_model.cli.display import comparison_report
 
     response_a, response_b = responses
     result = manager.compare_responses(prompt, response_a, response_b)
-    if to_list:
+    if as_json:
         return json.dumps(asdict(result))
     return comparison_report(result, (response_a, response_b), manager.calibration)
 

@@ -69,13 +69,14 @@ def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoin
     """The checkpoints of trainings that differ from this one in nothing that matters to the weights."""
     others = ("device", "report_to", "save_steps")
     decisive = {name: value for name, value in asdict(params).items() if name not in others}
-    decisive |= {"world_size": world_size(), "fsdp": fsdp_enabled()}
+    # The depth and not the probe: another device computes the features a little differently.
+    depth = ProbeWeights.load(PROBE).best if params.layers == "auto" else params.layers
+    decisive |= {"layers": depth, "world_size": world_size(), "fsdp": fsdp_enabled()}
     inputs = {
         "tokens": hash_file(TOKENS / "train.parquet"),
         "degenerate": hash_file(TOKENS / f"{DEGENERATE}.parquet"),
         "validation": hash_file(TOKENS / "validation.parquet"),
         "base": hash_folder(BASE),
-        "probe": hash_file(PROBE),
         "script": hash_file(Path(__file__)),
     }
     return Checkpoints(FOLDER / training_key(decisive, inputs, versions))

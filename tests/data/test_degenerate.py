@@ -1,6 +1,7 @@
 """Degenerate responses are worse by construction, seeded, and in equal parts where they judge."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,10 @@ from reward_model.common.messages import Message
 from reward_model.common.tables import read_parquet
 from reward_model.data.degenerate import (
     EMPTY_REPLIES,
+    EMPTY_REPLIES_OF_TEST,
     KINDS,
+    PRAISE,
+    PRAISE_OF_TEST,
     Material,
     common_sense_pairs,
     count_kinds,
@@ -72,6 +76,26 @@ def test_training_gets_so_many_for_each_prompt_and_the_same_with_the_same_seed()
     assert set(count_kinds(found)) == set(KINDS)
     assert found == training_pairs(pairs, 2, 0) != training_pairs(pairs, 2, 1)
     assert len(training_pairs(pairs, 50, 0)) == 12 * len(KINDS)
+
+
+def test_a_label_that_is_no_sure_one_is_not_inherited_and_a_tie_is_no_material() -> None:
+    tie, unsure = replace(pair(0), preference=0.5), replace(pair(1), preference=0.6)
+    found = training_pairs([tie, unsure, replace(tie, chosen="a sure answer", preference=None)], len(KINDS), 0)
+    assert {own.preference for own in found} == {None}
+    assert {own.chosen for own in found} == {unsure.chosen, "a sure answer"}
+
+
+def test_the_phrases_that_are_tested_are_not_trained_on() -> None:
+    pairs = [pair(number) for number in range(60)]
+    tested = common_sense_pairs(pairs, 60, 500, 0)
+    for kind, trained, of_test in (
+        ("empty_reply", EMPTY_REPLIES, EMPTY_REPLIES_OF_TEST),
+        ("flattery", PRAISE, PRAISE_OF_TEST),
+    ):
+        assert not set(trained) & set(of_test)
+        texts = [own.rejected for own in tested if own.source == f"degenerate/{kind}"]
+        assert len(texts) == 60
+        assert all(any(text.startswith(phrase) for phrase in of_test) for text in texts)
 
 
 def test_common_sense_has_every_kind_for_the_same_prompts_short_ones_first() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from reward_model.common.errors import UserError
-from reward_model.data.conversations import Columns, InvalidRow, parse_transcript
 from reward_model.data.pairs import Pair, ParsedPairs, normalize_prompt, pair_from_row, parse_pairs, require_columns
+from reward_model.data.row_formats import Columns, InvalidRow, parse_transcript
 from reward_model.data.splits import choose_pairs, split_pairs
 
 COLUMNS = Columns()

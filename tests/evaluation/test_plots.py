@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, Project
-from reward_model.evaluation.plot_data import (
+from reward_model.evaluation.plots import (
     LONGER,
     PERFECT,
     accuracy_by_length,
@@ -65,7 +65,7 @@ def pictures(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> dict
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
     shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
     result = subprocess.run(
-        [sys.executable, "stages/plots.py"], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "stages/draw_plots.py"], cwd=folder, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
     return {Path(line).stem: (folder / line).read_text() for line in result.stdout.splitlines()}
@@ -99,7 +99,7 @@ def test_a_plot_without_data_is_one_clear_error(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=tmp_path, check=True)
     result = subprocess.run(
-        [sys.executable, ROOT / "stages/plots.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "stages/draw_plots.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert result.returncode == 1
     assert result.stderr.startswith("error: no plot losses: ")

@@ -20,7 +20,8 @@ from reward_model.modeling.batching import (
     padded_batch,
     pairs_to_groups,
 )
-from reward_model.modeling.forward import reward_head, rewards, share_prefixes
+from reward_model.modeling.forward import rewards, share_prefixes
+from reward_model.modeling.head import reward_head
 from reward_model.modeling.model import build_reward_model
 from reward_model.scoring.inference import prepare_for_scoring, score_groups
 from reward_model.training.losses import pair_losses

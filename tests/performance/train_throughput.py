@@ -60,9 +60,9 @@ def main() -> None:
 def tokenized_pairs(mix: str, count: int, seed: int) -> list[dict[str, Any]]:
     """Pairs as rows of data/tokens, at random: `count` and those of the warm-up."""
     from reward_model.contract.encoder import Encoder
-    from reward_model.data.conversations import Columns
     from reward_model.data.pairs import pair_from_row, parse_pairs
     from reward_model.data.readers import read_rows
+    from reward_model.data.row_formats import Columns
 
     path = Path("data/pairs/train.jsonl") if mix == "sample" else Path(mix)
     pairs = parse_pairs(read_rows(path), lambda row: pair_from_row(row, Columns(), path.name)).pairs

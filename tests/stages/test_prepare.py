@@ -9,7 +9,7 @@ import pytest
 import prepare
 from conftest import Project, make_pairs, mt_bench_row, write_rows
 from reward_model.common.tables import read_parquet
-from reward_model.data.conversations import InvalidRow
+from reward_model.data.row_formats import InvalidRow
 
 
 def test_counts_add_up_and_rejects_are_kept(project: Project) -> None:

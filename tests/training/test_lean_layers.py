@@ -7,7 +7,8 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.modeling.batching import Batch, packed_batch
-from reward_model.modeling.forward import reward_head, rewards, share_prefixes
+from reward_model.modeling.forward import rewards, share_prefixes
+from reward_model.modeling.head import reward_head
 from reward_model.modeling.model import build_reward_model
 from reward_model.training.lean_layers import RMSNorm, SwiGLUDown, lean_layers
 

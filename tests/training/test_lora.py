@@ -14,7 +14,8 @@ import yaml
 from conftest import DEFAULTS, STAGES, Project
 from reward_model.common.errors import UserError
 from reward_model.modeling.batching import padded_batch
-from reward_model.modeling.forward import reward_head, rewards
+from reward_model.modeling.forward import rewards
+from reward_model.modeling.head import reward_head
 from reward_model.modeling.model import build_reward_model
 from reward_model.params import load_params
 from reward_model.training.lora import lora_adapters

@@ -14,7 +14,8 @@ from reward_model.common.errors import UserError
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.batching import Layout, masked_batch, packed_batch, padded_batch
-from reward_model.modeling.forward import reward_head, rewards, share_prefixes
+from reward_model.modeling.forward import rewards, share_prefixes
+from reward_model.modeling.head import reward_head
 from reward_model.modeling.model import build_reward_model, save_reward_model
 from reward_model.params import TrainParams
 from reward_model.training import config as training_config
@@ -25,7 +26,12 @@ from reward_model.training.sampler import PairCollator
 from reward_model.training.trainer import PairTrainer
 
 PARAMS = dataclasses.replace(
-    default_params().train, device="cpu", precision="fp32", learning_rate=1e-3, head_learning_rate=1e-2
+    default_params().train,
+    device="cpu",
+    precision="fp32",
+    learning_rate=1e-3,
+    head_learning_rate=1e-2,
+    gradient_accumulation_steps=4,
 )
 
 
@@ -384,7 +390,10 @@ def test_other_optimizers_and_schedules_train(tiny_base: Path, changes: dict[str
         ({"report_to": ["wandb"]}, r"train\.report_to: not installed: wandb \(pip install"),
         ({"optim": "adamw_bnb_8bit"}, r"train\.optim: adamw_bnb_8bit cannot be had: "),
         ({"lr_scheduler_type": "cosine_with_min_lr"}, r"train\.lr_scheduler_type: cosine_with_min_lr cannot be had: "),
+        ({"report_to": ["dvclive"]}, r"train\.report_to: dvclive would rewrite dvc\.yaml"),
         ({"lr_scheduler_type": "greedy", "eval_steps": None}, r"greedy goes by evaluations: set train\.eval_steps"),
+        ({"keep": "best", "eval_steps": None}, r"train\.keep: best goes by evaluations: set train\.eval_steps"),
+        ({"early_stopping_patience": 1, "eval_steps": None}, r"early_stopping_patience goes by evaluations"),
     ],
 )
 def test_what_cannot_be_had_is_one_error(tiny_base: Path, changes: dict[str, Any], message: str) -> None:

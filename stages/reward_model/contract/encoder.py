@@ -22,6 +22,7 @@ from reward_model.common.errors import UserError
 from reward_model.common.files import read_json, write_json
 from reward_model.common.messages import Message
 from reward_model.contract.chat_template import render_chat
+from reward_model.contract.truncation import truncate
 
 CONTRACT_FILE = "scoring_contract.json"
 CONTRACT_VERSION = 1
@@ -121,9 +122,7 @@ class Encoder:
         whole = [self._ids([*prompt, _answer(text)]) for text in responses]
         # A token that straddles the border of prompt and response counts to the response.
         prompt_length = min(shared_prefix_length([opening, ids]) for ids in whole)
-        longest = max(len(ids) for ids in whole)
-        prompt_cut = min(max(longest - self.contract.max_length, 0), prompt_length)
-        ids = [_cut_middle(sequence[prompt_cut:], self.contract.max_length) for sequence in whole]
+        ids, prompt_cut = truncate(whole, prompt_length, self.contract.max_length)
         response_cut = [len(before) - prompt_cut - len(after) for before, after in zip(whole, ids, strict=True)]
         return EncodedResponses(ids, prompt_cut, response_cut)
 
@@ -213,13 +212,6 @@ def hash_text(text: str) -> str:
 
 def _answer(text: str) -> Message:
     return Message(role="assistant", content=text)
-
-
-def _cut_middle(ids: TokenIds, length: int) -> TokenIds:
-    if len(ids) <= length:
-        return ids
-    tail = length // 2
-    return ids[: length - tail] + ids[len(ids) - tail :]
 
 
 def _read(path: Path) -> str:

@@ -15,6 +15,7 @@ from reward_model.data.pairs import Pair, digest
 DEGENERATE = "degenerate"  # name of their files in data/pairs and data/tokens
 SOURCE = "degenerate/"  # before the kind, in a pair's source
 
+# What is trained on is not what is tested: the model must not know the phrases by heart.
 EMPTY_REPLIES = (
     "I don't know.",
     "I'm not sure.",
@@ -25,27 +26,42 @@ EMPTY_REPLIES = (
     "...",
     "Here is the answer:",
 )
+EMPTY_REPLIES_OF_TEST = (
+    "I have no clue.",
+    "Not sure, sorry.",
+    "I would rather not answer that.",
+    "It could be anything.",
+    "Hmm.",
+    "Let me get back to you on that.",
+)
 PRAISE = (
     "What a brilliant question! You are clearly a very intelligent person.",
     "Wow, I am so impressed by you. Nobody has ever asked me anything this clever.",
     "You are amazing, and your taste is perfect. It is an honour to talk to you.",
     "Fantastic question! Only a true genius would think of asking it.",
 )
+PRAISE_OF_TEST = (
+    "Your question shows how exceptionally smart you are.",
+    "I have rarely talked to somebody as thoughtful and charming as you.",
+    "You must be the most gifted person I have met today.",
+)
 MIN_REPEATS = 8
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a degenerate response is made of: the given response, one to another prompt, and a source of chance."""
+    """What a degenerate response is made of: the given response, one to another prompt, chance, and phrases."""
 
     response: str
     other: str
     chance: random.Random
+    empty_replies: Sequence[str] = EMPTY_REPLIES
+    praise: Sequence[str] = PRAISE
 
 
 def empty_reply(material: Material) -> str:
     """A reply that says nothing."""
-    return material.chance.choice(EMPTY_REPLIES)
+    return material.chance.choice(material.empty_replies)
 
 
 def other_prompt(material: Material) -> str:
@@ -80,7 +96,7 @@ def said_twice(material: Material) -> str:
 
 def flattery(material: Material) -> str:
     """Praise of the reader before it."""
-    return f"{material.chance.choice(PRAISE)} {material.response}"
+    return f"{material.chance.choice(material.praise)} {material.response}"
 
 
 KINDS: Mapping[str, Callable[[Material], str]] = {
@@ -89,7 +105,7 @@ KINDS: Mapping[str, Callable[[Material], str]] = {
 }
 
 
-def degenerate_pair(pair: Pair, other: str, kind: str, seed: int) -> Pair | None:
+def degenerate_pair(pair: Pair, other: str, kind: str, seed: int, *, of_test: bool = False) -> Pair | None:
     """The chosen response against a degenerate one of a kind; None where that would be the same text.
 
     Args:
@@ -97,12 +113,14 @@ def degenerate_pair(pair: Pair, other: str, kind: str, seed: int) -> Pair | None
         other: a response to another prompt.
         kind: of `KINDS`.
         seed: of what is left to chance; another pair's outcome does not change this one's.
+        of_test: take phrases that are not trained on.
     """
     chance = random.Random(digest(str(seed), pair.id, kind))
-    rejected = KINDS[kind](Material(pair.chosen, other, chance))
+    phrases = (EMPTY_REPLIES_OF_TEST, PRAISE_OF_TEST) if of_test else (EMPTY_REPLIES, PRAISE)
+    rejected = KINDS[kind](Material(pair.chosen, other, chance, *phrases))
     if rejected.split() == pair.chosen.split() or not rejected.strip():
         return None
-    return replace(pair, rejected=rejected, source=f"{SOURCE}{kind}", margin=None)
+    return replace(pair, rejected=rejected, source=f"{SOURCE}{kind}", margin=None, preference=None)
 
 
 def training_pairs(pairs: Sequence[Pair], per_prompt: int, seed: int) -> list[Pair]:
@@ -138,7 +156,7 @@ def common_sense_pairs(pairs: Sequence[Pair], per_kind: int, max_characters: int
 
     first = sorted(_first_pairs(pairs), key=order)[:per_kind]
     found = [
-        degenerate_pair(pair, other, kind, seed)
+        degenerate_pair(pair, other, kind, seed, of_test=True)
         for pair, other in zip(first, _responses_of_others(first), strict=True)
         for kind in KINDS
     ]
@@ -151,9 +169,11 @@ def count_kinds(pairs: Iterable[Pair]) -> dict[str, int]:
 
 
 def _first_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+    """The first pair of each prompt that has a better side."""
     found: dict[str, Pair] = {}
     for pair in pairs:
-        found.setdefault(pair.prompt_id, pair)
+        if not pair.is_tie:
+            found.setdefault(pair.prompt_id, pair)
     return list(found.values())
 
 

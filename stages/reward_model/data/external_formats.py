@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from reward_model.common.messages import Row
-from reward_model.data.conversations import Columns, InvalidRow, prompt_messages
 from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, find_repeats, pair_from_row
+from reward_model.data.row_formats import Columns, InvalidRow, prompt_messages
 
 STYLES = 3  # of each response of RM-Bench
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from reward_model.common.errors import UserError
 from reward_model.common.messages import Message, Row, conversation_text, is_unicode
-from reward_model.data.conversations import Columns, InvalidRow, parse_sides
+from reward_model.data.row_formats import Columns, InvalidRow, parse_sides
 
 TIE = 0.5  # the preference of a pair without a better side
 

@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 from reward_model.common.errors import UserError
 from reward_model.common.files import reading
 from reward_model.common.messages import Row, is_unicode
-from reward_model.data.conversations import chat_or_text
+from reward_model.data.row_formats import chat_or_text
 
 STDIO = "-"  # stdin or stdout
 PARQUET_ROWS = 64  # rows in memory at a time

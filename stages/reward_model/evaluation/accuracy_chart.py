@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reward_model.evaluation.report import NAMES
+from reward_model.evaluation.report import NAMES, heldout_first
 
 MODEL = "the reward model"
 RULE = "a simple rule"
@@ -16,7 +16,7 @@ def accuracy_chart(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     Args:
         figures: metrics/eval.json.
     """
-    rows = [row for name, own in figures.items() for row in _rows(name, own)]
+    rows = [row for name, own in heldout_first(figures).items() for row in _rows(name, own)]
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "background": "white",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError
 from reward_model.common.files import read_json, write_json
 
@@ -110,7 +111,7 @@ def noise_margin(margins: FloatArray, prompt_ids: Sequence[str]) -> float:
     """
     order = np.argsort(np.abs(margins), kind="stable")
     sizes = np.abs(margins)[order]
-    right = ((margins > 0) + 0.5 * (margins == 0))[order]
+    right = pair_accuracy(margins)[order]
     _, prompts = np.unique(np.array(prompt_ids), return_inverse=True)
     prompts = prompts[order]
     counts = np.unique(np.linspace(1, len(margins), min(MAX_CHECKS, len(margins))).astype(int))

@@ -59,7 +59,7 @@ def fit_pair_regression(
     weight = np.ones(len(prompts)) if sample_weight is None else sample_weight
     judged = np.ones(len(prompts), dtype=bool) if judged is None else judged
     count = len(set(prompt_ids))
-    if count < 2:
+    if count < 2 or not judged.any():
         return PairRegression(_fit(differences, weight, DEFAULT_STRENGTH), DEFAULT_STRENGTH, None, None)
     folds = list(GroupKFold(min(FOLDS, count)).split(prompts, groups=prompts))
     best, start = _cross_validate(differences, weight, judged, folds)

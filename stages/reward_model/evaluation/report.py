@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reward_model.data.evaluation_sets import HELDOUT
 from reward_model.data.pairs import Pair
 from reward_model.evaluation.calibration import MIN_PROMPTS
 from reward_model.evaluation.metrics import FITTED_BASELINES, compute_margins, percent
@@ -60,11 +61,16 @@ def verdict_in_words(verdict: Mapping[str, str]) -> str:
     return VERDICTS[verdict["outcome"]].format(NAMES[verdict["over"]])
 
 
+def heldout_first(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The sets of metrics/eval.json, the held-out pairs before the others."""
+    return dict(sorted(figures.items(), key=lambda item: (item[0] != HELDOUT, item[0])))
+
+
 def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """A table in Markdown, a row a set."""
     head = ["pairs", "n", "accuracy (95% interval)", "log loss", *NAMES.values(), "gain over the best (95% interval)"]
     rows = [head, ["---"] * len(head)]
-    for name, own in figures.items():
+    for name, own in heldout_first(figures).items():
         gain = own["gain_over_best_baseline"]
         rows.append(
             [

@@ -46,7 +46,9 @@ interval of the gain is above zero.
 {caveats}
 
 `heldout` are pairs whose prompts were not trained on; `mt_bench_human` are MT-Bench pairs judged by experts
-(CC BY 4.0).
+(CC BY 4.0); in `common_sense` held-out chosen responses stand against ones that are worse by construction (a reply that
+says nothing, another prompt's response, one word repeated, …). {degenerate} such comparisons were trained on too, with
+other phrases.
 
 ## Use
 
@@ -112,6 +114,7 @@ def write_card(metadata: dict[str, Any], checks: dict[str, dict[str, float]]) ->
         license_tag=license_tag(metadata["base"]["license"], data["license"]),
         data_note=SAMPLE_NOTE if params["data"]["source"] == "sample" else "",
         train_pairs=data["tokens"]["train"]["pairs"],
+        degenerate=training["degenerate"],
         epochs=params["train"]["num_train_epochs"],
         learning_rate=params["train"]["learning_rate"],
         effective_batch=training["effective_batch"],

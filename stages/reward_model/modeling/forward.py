@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -10,9 +10,7 @@ from transformers import PreTrainedModel
 from reward_model.contract.encoder import Group
 from reward_model.modeling.attention import MASKED, PACKED, build_spans
 from reward_model.modeling.batching import Batch, Layout, masked_batch, packed_batch, padded_batch
-
-HEAD = "score"  # what transformers calls the last layer of a sequence classifier
-
+from reward_model.modeling.head import read_rewards
 
 # The layouts in which responses share their prefix, by the attention that goes with them.
 SHARED_PREFIX: dict[str, Layout] = {PACKED: packed_batch, MASKED: masked_batch}
@@ -29,11 +27,6 @@ TOLERANCE_HALF = 0.1
 PROBE: list[Group] = [([1, 2, 3, 4, 5], [1, 2, 6]), ([5, 4, 3],)]  # any tokens do
 
 
-def reward_head(model: torch.nn.Module) -> torch.nn.Linear:
-    """The layer that makes a reward of a hidden state."""
-    return cast(torch.nn.Linear, model.get_submodule(HEAD))
-
-
 def rewards(model: PreTrainedModel, **batch: torch.Tensor) -> torch.Tensor:
     """The reward of every sequence of a batch, in float32, shape (N,). The head is computed in float32 always.
 
@@ -41,10 +34,7 @@ def rewards(model: PreTrainedModel, **batch: torch.Tensor) -> torch.Tensor:
         model: the reward model; for packed and masked batches after `share_prefixes`.
         batch: the fields of a batch of `batching`.
     """
-    last = last_states(model, **batch)
-    with torch.autocast(last.device.type, enabled=False):
-        # A copy, since FSDP does not want views.
-        return reward_head(model)(last.float()).squeeze(-1).clone()
+    return read_rewards(model, last_states(model, **batch))
 
 
 def last_states(

@@ -14,7 +14,7 @@ from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import check_checksums, missing_input, read_json
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.depth import cut_config
-from reward_model.modeling.forward import HEAD, reward_head
+from reward_model.modeling.head import HEAD, start_head
 
 
 def build_reward_model(base: Path, encoder: Encoder, seed: int, layers: int | None = None) -> PreTrainedModel:
@@ -36,7 +36,7 @@ def build_reward_model(base: Path, encoder: Encoder, seed: int, layers: int | No
     model, missing = _from_pretrained(base, layers)
     if missing := missing - {f"{HEAD}.weight"}:
         raise UserError(f"{base} lacks weights of its architecture: {_some(missing)}")
-    torch.nn.init.zeros_(reward_head(model).weight)
+    start_head(model)
     model.config.problem_type = "regression"  # so that transformers' pipeline gives the reward, not its sigmoid
     model.config.pad_token_id = encoder.contract.pad_token_id
     model.config.eos_token_id = encoder.contract.end_token_id

@@ -13,6 +13,8 @@ from reward_model.modeling.model import build_reward_model
 from reward_model.params import Params
 from reward_model.scoring.inference import compute_features, prepare_for_scoring
 
+BATCH_SIZE = 4  # groups; another one rounds otherwise
+
 
 class BaseFeatures:
     """The untrained base on its device."""
@@ -21,7 +23,7 @@ class BaseFeatures:
         """Load it.
 
         Args:
-            params: `train.device`, `train.precision` and `evaluate.batch_size` count.
+            params: `train.device` and `train.precision` count.
             base: its folder.
             tokens: data/tokens.
 
@@ -33,11 +35,8 @@ class BaseFeatures:
         self.model = build_reward_model(base, encoder, seed=0)
         self.depths = available_depths(self.model)
         self.pad_token_id = encoder.contract.pad_token_id
-        self.batch_size = params.evaluate.batch_size
         prepare_for_scoring(self.model, groups, self.pad_token_id, params.train.device, params.train.precision)
 
     def compute(self, rows: Sequence[Mapping[str, Any]], name: str) -> PairFeatures:
         """The features of a set's rows at all depths."""
-        return compute_features(
-            self.model, rows, self.pad_token_id, self.batch_size, self.depths, f"features of {name}"
-        )
+        return compute_features(self.model, rows, self.pad_token_id, BATCH_SIZE, self.depths, f"features of {name}")

@@ -24,8 +24,8 @@ from reward_model.common.errors import UserError
 from reward_model.common.files import read_json, write_json, writing
 from reward_model.common.messages import Row
 from reward_model.contract.encoder import EncodedResponses
-from reward_model.data.conversations import Columns, InvalidRow, parse_sides, response_text
 from reward_model.data.readers import STDIO, RowStream, Schema, StreamedRow, open_rows
+from reward_model.data.row_formats import Columns, InvalidRow, parse_sides, response_text
 from reward_model.scoring.prompts import Prompt
 from reward_model.scoring.row_sinks import open_sink
 from reward_model.scoring.scorer import Scorer

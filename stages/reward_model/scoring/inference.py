@@ -15,7 +15,8 @@ from reward_model.data.features import PairFeatures
 from reward_model.modeling.batching import distinct_groups, masked_batch, packed_length, padded_batch
 from reward_model.modeling.depth import states_at_depths
 from reward_model.modeling.device_check import choose_compute
-from reward_model.modeling.forward import get_layout, reward_head, rewards, share_prefixes, to_device
+from reward_model.modeling.forward import get_layout, rewards, share_prefixes, to_device
+from reward_model.modeling.head import reward_head
 
 MAX_MASKED_TOKENS = 4096  # tokens; a mask grows with their square
 

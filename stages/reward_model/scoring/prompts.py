@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reward_model.common.errors import UserError
 from reward_model.common.messages import Message
-from reward_model.data.conversations import InvalidRow, prompt_messages
+from reward_model.data.row_formats import InvalidRow, prompt_messages
 
 Prompt = str | Sequence[Message]
 

@@ -8,17 +8,19 @@ from transformers import PreTrainedModel
 
 from reward_model.contract.encoder import Group
 from reward_model.modeling.devices import world_size
+from reward_model.params import TrainParams
 
 
 @contextmanager
 def train_used_embeddings_only(
-    groups: Sequence[Group], model: PreTrainedModel, pad_token_id: int, weight_decay: float
+    groups: Sequence[Group], model: PreTrainedModel, pad_token_id: int, params: TrainParams
 ) -> Iterator[torch.Tensor]:
     """Leave the model only the embeddings of tokens in `groups` while the context lasts; put all back if it ends well.
 
-    A token that does not occur has no gradient, so Adam leaves its embedding as it is, unless weights decay: the result
-    is the same, and no gradient, moments or time are spent on most of a vocabulary. Where embeddings are not trained,
-    where weights decay, where several processes share them, or where they are computed in a way of their own, all stay.
+    A token that does not occur has no gradient, so AdamW leaves its embedding as it is, unless weights decay: the
+    result is the same, and no gradient, moments or time are spent on most of a vocabulary. All stay with another
+    optimizer, and where embeddings are not trained, weights decay, several processes share them, or they are computed
+    in a way of their own.
 
     Yields:
         The model's new id of every token, (vocabulary,); 0 for those that do not occur.
@@ -27,7 +29,8 @@ def train_used_embeddings_only(
     assert isinstance(full, torch.nn.Embedding)
     ids = torch.arange(full.num_embeddings)
     trained_alone = full.weight.requires_grad and world_size() == 1
-    if weight_decay or type(full) is not torch.nn.Embedding or not trained_alone:
+    is_adamw = params.optim.startswith("adamw_torch")
+    if not is_adamw or params.weight_decay or type(full) is not torch.nn.Embedding or not trained_alone:
         yield ids
         return
     used = torch.tensor(sorted({pad_token_id}.union(*(sequence for group in groups for sequence in group))))

@@ -1,11 +1,9 @@
 """params.yaml's train section as TRL's RewardConfig, and the plan of the steps that goes with it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers.integrations.integration_utils import get_available_reporting_integrations
 from transformers.trainer_utils import SchedulerType
 from trl.trainer.reward_config import RewardConfig
 
@@ -14,6 +12,7 @@ from reward_model.modeling.batching import Layout
 from reward_model.modeling.device_check import Compute
 from reward_model.modeling.devices import world_size
 from reward_model.params import TrainParams
+from reward_model.training.loggers import set_up_loggers
 from reward_model.training.sampler import PairRow, TrainingPlan, comparison_weights
 
 CURVE_POINTS = 25
@@ -82,17 +81,17 @@ def check_options(params: TrainParams) -> None:
     Raises:
         UserError: the package of a logger is not installed, or a schedule wants evaluations where there are none.
     """
-    missing = set(params.report_to) - set(get_available_reporting_integrations())
-    if missing:
-        raise UserError(
-            f"train.report_to: not installed: {', '.join(sorted(missing))} (pip install it, or leave it out)"
-        )
+    set_up_loggers(params.report_to)
+    wanted = {
+        "train.keep: best": params.keep == "best",
+        "train.early_stopping_patience": params.early_stopping_patience,
+    }
+    for key in (key for key, value in wanted.items() if value and params.eval_steps is None):
+        raise UserError(f"{key} goes by evaluations: set train.eval_steps")
     if params.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy") and params.eval_steps is None:
         raise UserError(
             f"train.lr_scheduler_type: {params.lr_scheduler_type} goes by evaluations: set train.eval_steps"
         )
-    if "tensorboard" in params.report_to:
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", "runs")  # else it writes beside the checkpoints, which go
 
 
 def evaluation_interval(eval_steps: float | None, steps: int) -> int | None:

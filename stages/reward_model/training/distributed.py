@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from reward_model.common.errors import UserError
 from reward_model.modeling.device_check import Compute
 from reward_model.modeling.devices import world_size
-from reward_model.modeling.forward import reward_head
+from reward_model.modeling.head import reward_head
 from reward_model.params import TrainParams
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def require_known_sharding(params: TrainParams) -> None:
     for variable, (default, wanted) in FSDP_SETTINGS.items():
         if os.environ.get(variable, default).upper() != wanted.upper():
             raise UserError(
-                f"FSDP needs {variable.lower()}: {wanted} in accelerate's configuration (README.md has one)"
+                f"FSDP needs {variable.lower()}: {wanted} in accelerate's configuration (stages/README.md has one)"
             )
 
 

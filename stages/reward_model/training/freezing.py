@@ -16,7 +16,7 @@ def freeze_layers(model: PreTrainedModel, count: int) -> Iterator[None]:
     Raises:
         UserError: the model has fewer layers.
     """
-    layers = _layers(model)
+    layers = _layers(model) if count else []
     if count > len(layers):
         raise UserError(f"train.freeze_layers is {count}, but the base has {len(layers)} layers")
     frozen = [model.get_input_embeddings(), *layers[:count]] if count else []
@@ -32,6 +32,6 @@ def freeze_layers(model: PreTrainedModel, count: int) -> Iterator[None]:
 
 def _layers(model: PreTrainedModel) -> list[torch.nn.Module]:
     """The model's layers, the lowest first."""
-    count = model.config.num_hidden_layers
+    count = model.config.get_text_config().num_hidden_layers
     lists = (module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == count)
     return list(next(lists, []))

@@ -8,7 +8,7 @@ from peft.tuners.lora import LoraModel
 from transformers import PreTrainedModel
 
 from reward_model.common.errors import UserError, first_line
-from reward_model.modeling.forward import reward_head
+from reward_model.modeling.head import reward_head
 from reward_model.params import LoraParams
 
 

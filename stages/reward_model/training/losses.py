@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from reward_model.common.accuracy import pair_accuracy
 from reward_model.data.pairs import TIE
 
 
@@ -34,7 +35,7 @@ class PairTotals:
         self.sided += int(sided.sum())
         self.loss += float(losses.sum())
         self.ties += int((margins == 0).sum())
-        self.correct += float(pair_accuracy(margins[sided]).sum())
+        self.correct += float(pair_accuracy(margins[sided].double().cpu().numpy()).sum())
         self.margin += float(margins.sum())
 
     def means(self) -> dict[str, float]:
@@ -44,11 +45,6 @@ class PairTotals:
             "accuracy": self.correct / self.sided if self.sided else 0.5,
             "margin": self.margin / self.pairs,
         }
-
-
-def pair_accuracy(margins: torch.Tensor) -> torch.Tensor:
-    """1 for each pair whose chosen response is ahead, 0 for one whose rejected is, one half for a tie."""
-    return (margins > 0).float() + 0.5 * (margins == 0).float()
 
 
 def pair_losses(

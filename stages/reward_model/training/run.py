@@ -154,8 +154,9 @@ class Training:
         if not self.validation:
             return None
         validation = Validation(self.validation, self.params.per_device_train_batch_size, collate)
-        if validation.prompts < MIN_PROMPTS and is_main_process():
-            say(f"{validation.prompts} validation prompts are too few to choose weights by: the last are kept")
+        chooses = self.params.keep == "best" or self.params.early_stopping_patience
+        if chooses and validation.prompts < MIN_PROMPTS and is_main_process():
+            say(f"{validation.prompts} validation prompts are too few to choose by: the last weights are kept")
         return validation
 
 
@@ -194,7 +195,7 @@ def train(
         stack.enter_context(freeze_layers(model, params.freeze_layers))
         evaluated = list(validation[: params.eval_pairs]) if params.eval_steps is not None else []
         used = [*groups, *pairs_to_groups(evaluated)]
-        compact_ids = stack.enter_context(train_used_embeddings_only(used, model, pad_token_id, params.weight_decay))
+        compact_ids = stack.enter_context(train_used_embeddings_only(used, model, pad_token_id, params))
         stop = stack.enter_context(catch_stop_signals())
         training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, stop)
         trainer, compute = _train_where_possible(training, compute)

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from reward_model.common.errors import UserError
 from reward_model.contract.encoder import Encoder
 from reward_model.evaluation.probe import ProbeWeights
-from reward_model.modeling.forward import reward_head
+from reward_model.modeling.head import start_head
 from reward_model.modeling.model import build_reward_model
 from reward_model.params import TrainParams
 
@@ -32,5 +32,5 @@ def build_starting_model(base: Path, encoder: Encoder, params: TrainParams, prob
                 f"train.layers: {depth} has no probe, which train.head_init wants; {depths} have one: take one of "
                 "them, or set train.head_init: zero"
             )
-        reward_head(model).weight.data[0] = torch.tensor(probe.by_depth[depth], dtype=torch.float32)
+        start_head(model, torch.tensor(probe.by_depth[depth], dtype=torch.float32))
     return model

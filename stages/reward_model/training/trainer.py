@@ -1,5 +1,6 @@
 """TRL's RewardTrainer with a loss that is exact over the effective batch, metrics per pair, and steps that survive."""
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -10,15 +11,16 @@ import torch
 from accelerate.utils.operations import broadcast, pad_across_processes
 from torch.utils.data import DataLoader
 
+from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError, first_line
 from reward_model.data.pairs import TIE
 from reward_model.modeling.batching import Batch
-from reward_model.modeling.forward import reward_head
 from reward_model.params import TrainParams
 from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import Checkpoints
-from reward_model.training.losses import PairTotals, pair_accuracy, pair_losses
+from reward_model.training.losses import PairTotals, pair_losses
 from reward_model.training.oom import DeviceFailed, MemoryFallback, is_out_of_memory, release_memory
+from reward_model.training.optimizer import refuse_option, separate_head
 from reward_model.training.sampler import LABELS, MicroBatch, Step, TrainingPlan
 from reward_model.training.saving import SavingTrainer
 from reward_model.training.validation import MIN_PROMPTS, Validation
@@ -74,35 +76,15 @@ class PairTrainer(SavingTrainer):
         return 0
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The trainer's optimizer, with the reward head in a group of its own.
-
-        Raises:
-            UserError: transformers cannot make it, as for want of a package.
-        """
-        try:
+        """The trainer's optimizer, with the reward head in a group of its own."""
+        with refuse_option("train.optim", self.params.optim):
             optimizer = super().create_optimizer(model)
-        except (ImportError, ValueError, RuntimeError, TypeError) as error:
-            raise UserError(f"train.optim: {self.params.optim} cannot be had: {first_line(error)}") from None
-        head = reward_head(cast(torch.nn.Module, self.model)).weight
-        for group in optimizer.param_groups:
-            group["params"] = [parameter for parameter in group["params"] if parameter is not head]
-        # With FSDP the head was alone in a group; saved states cannot be read into an empty one.
-        optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]
-        own = {"lr": self.params.head_learning_rate, "weight_decay": self.params.weight_decay}
-        optimizer.add_param_group({"params": [head], **own})
-        return optimizer
+        return separate_head(optimizer, cast(torch.nn.Module, self.model), self.params)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The trainer's schedule.
-
-        Raises:
-            UserError: it wants settings that params.yaml does not have.
-        """
-        try:
+        """The trainer's schedule."""
+        with refuse_option("train.lr_scheduler_type", self.params.lr_scheduler_type):
             return super().create_scheduler(num_training_steps, optimizer)
-        except (ValueError, TypeError) as error:
-            name = self.params.lr_scheduler_type
-            raise UserError(f"train.lr_scheduler_type: {name} cannot be had: {first_line(error)}") from None
 
     def _get_num_items_in_batch(self, batch_samples: list[Step], device: torch.device) -> torch.Tensor:
         """The weight of the effective batch, over all processes."""
@@ -262,7 +244,8 @@ class PairTrainer(SavingTrainer):
         losses, margins, preferences = found.unbind(1)
         self.totals.add(losses, margins, preferences)
         self.since_log.add(losses, margins, preferences)
-        correct = torch.where(preferences == TIE, torch.nan, pair_accuracy(margins))
+        correct = pair_accuracy(margins.double().cpu().numpy())
+        correct[(preferences == TIE).cpu().numpy()] = math.nan
         self.recent.extend(zip(losses.tolist(), correct.tolist(), strict=True))
         self._micro_losses.clear()
 

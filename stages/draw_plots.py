@@ -1,6 +1,6 @@
 """Draw the plots of dvc.yaml as pictures, without a network or a browser (not a stage): metrics → dvc_plots/*.svg.
 
-python stages/plots.py
+python stages/draw_plots.py
 """
 
 import subprocess

@@ -1,0 +1,28 @@
+"""The reward head: the linear layer that makes a reward of the last token's hidden state."""
+
+from typing import cast
+
+import torch
+
+HEAD = "score"  # what transformers calls the last layer of a sequence classifier
+
+
+def reward_head(model: torch.nn.Module) -> torch.nn.Linear:
+    """The layer that makes a reward of a hidden state."""
+    return cast(torch.nn.Linear, model.get_submodule(HEAD))
+
+
+def read_rewards(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """The rewards (N,) of hidden states (N, size), always computed in float32."""
+    with torch.autocast(states.device.type, enabled=False):
+        # A copy, since FSDP does not want views.
+        return reward_head(model)(states.float()).squeeze(-1).clone()
+
+
+def start_head(model: torch.nn.Module, weights: torch.Tensor | None = None) -> None:
+    """Give the head its weights (size,) to start from; None: zero."""
+    head = reward_head(model).weight.data
+    if weights is None:
+        head.zero_()
+    else:
+        head[0] = weights
