@@ -62,7 +62,7 @@ def test_every_file_that_is_named_exists(name: str) -> None:
 @each_readme
 def test_every_make_target_that_is_named_exists(name: str) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"(?:`|\$ |^)make (\w+)", TEXTS[name], re.MULTILINE):
+    for target in re.findall(r"(?:`|\$ |^)make (?:[A-Z]+=\S+ )?(\w+)", TEXTS[name], re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 

@@ -87,7 +87,7 @@ def test_something_is_drawn_in_every_picture(pictures: dict[str, str], plot: dic
             assert column in svg, f"{column} is not in the picture"
 
 
-@pytest.mark.parametrize(("name", "lines"), [("margins", 2), ("reliability", 3), ("accuracy_by_length", 3)])
+@pytest.mark.parametrize(("name", "lines"), [("margins", 3), ("reliability", 4), ("accuracy_by_length", 4)])
 def test_every_set_has_a_colour_of_its_own(pictures: dict[str, str], name: str, lines: int) -> None:
     colours = re.findall(r'aria-roledescription="line mark"[^>]*stroke="([^"]+)"', pictures[name])
     assert len(set(colours)) == len(colours) == lines

@@ -171,9 +171,11 @@ def test_every_plot_draws_columns_that_the_data_has(trained: Project) -> None:
     for plot in PLOTS:
         [options] = plot.values()
         by_set = str(options.get("template", "")).startswith("sets")
-        for path, column in options["y"].items():
+        for path, columns in options["y"].items():
             rows = trained.read(path)
-            assert all({options["x"], column} <= set(row) for row in rows)
+            wanted = {options["x"], *([columns] if isinstance(columns, str) else columns)}
+            assert all(wanted <= set(row) for row in rows)
+            assert len({tuple(row) for row in rows}) == 1, "DVC draws nothing of rows with different keys"
             assert not by_set or {"heldout", "mt_bench_human"} <= {row["set"] for row in rows}
 
 

@@ -114,7 +114,7 @@ def test_a_signal_lets_the_step_end_and_saves_it(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         before_step(patched, 5, lambda: os.kill(os.getpid(), number))
         run(tiny_base, Checkpoints(tmp_path / "states"), save_steps=100)
-    assert "interrupted: step 5 is saved" in capsys.readouterr().err
+    assert "interrupted: checkpoint 5 is saved" in capsys.readouterr().err
     assert Checkpoints(tmp_path / "states").latest() == tmp_path / "states/step-5"
     resumed, after = run(tiny_base, Checkpoints(tmp_path / "states"), save_steps=100)
     assert_same_weights(model, after)
@@ -385,7 +385,7 @@ def test_ctrl_c_ends_the_stage_with_a_saved_step_and_other_params_do_not_take_it
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate()
     assert process.returncode == 130
-    assert "interrupted: step" in rest
+    assert "interrupted: checkpoint" in rest
     assert "Traceback" not in rest
     assert len(states(project)) == 1
     project.set_params({"train.seed": 7})

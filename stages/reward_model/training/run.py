@@ -56,7 +56,7 @@ class TrainingResult:
     """
 
     summary: dict[str, Any]
-    curve: list[dict[str, float]] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[str, torch.Tensor] | None = None
 
 
@@ -256,14 +256,16 @@ def _figures_at(step: int, trainer: PairTrainer) -> dict[str, float]:
     return {key: entry[key] for entry in entries for key in EVAL_KEYS}
 
 
-def build_curve(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
+def build_curve(log_history: list[dict[str, float]]) -> list[dict[str, Any]]:
     """The points of the training curves: per-pair means between two logs, and what the validation pairs gave there."""
     keys = ("step", "pairs", "loss", "accuracy", "margin", "grad_norm", "learning_rate", *EVAL_KEYS)
     points: dict[float, dict[str, float]] = {}
     for entry in log_history:
         if "learning_rate" in entry or "eval_loss" in entry:
             points.setdefault(entry["step"], {}).update(entry)
-    return [{key: point[key] for key in keys if key in point} for point in points.values()]
+    # DVC draws nothing of rows with different keys.
+    found = [key for key in keys if any(key in point for point in points.values())]
+    return [{key: point.get(key) for key in found} for point in points.values()]
 
 
 def _rescue(trainer: PairTrainer) -> None:
