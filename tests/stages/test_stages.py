@@ -6,10 +6,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from conftest import STAGES, Project
+from conftest import ROOT, STAGES, Project
 from reward_model.common.files import hash_file, hash_folder, read_json, read_jsonl
 from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
+from reward_model.data.evaluation_sets import HELDOUT
+from reward_model.data.splits import SPLITS
 from reward_model.modeling.batching import padded_batch
 from reward_model.modeling.forward import rewards
 from reward_model.modeling.model import load_reward_model
@@ -143,9 +145,27 @@ def test_the_export_is_complete_and_its_metadata_true(trained: Project) -> None:
     assert metadata["evaluation"] == trained.read("metrics/eval.json")
     assert metadata["params"]["train"]["learning_rate"] == 1e-3
     assert metadata["versions"]["torch"] == version("torch")
+    assert metadata["params"]["tokenize"] == {"max_length": 160}
+    assert "dvc_lock" not in metadata
     card = (folder / "README.md").read_text()
     assert f"{metadata['evaluation']['heldout']['accuracy']:.1%}" in card
     assert "| licence of the data | unknown |" in card
+
+
+def test_no_stage_reads_what_dvc_writes_about_it() -> None:
+    """It would be an input that nobody declared, and stale without a word."""
+    assert not [path for path in (ROOT / "stages").rglob("*.py") if "dvc.lock" in path.read_text()]
+
+
+def test_a_set_has_one_name_from_its_split_to_its_figures(trained: Project) -> None:
+    for name in SPLITS:
+        assert (trained.folder / f"data/pairs/{name}.jsonl").exists()
+        assert (trained.folder / f"data/tokens/{name}.parquet").exists()
+        assert trained.read("metrics/data.json")["splits"][name]["pairs"]
+        assert trained.read("metrics/tokens.json")[name]["pairs"]
+    assert HELDOUT in SPLITS
+    external = trained.read("metrics/external_sets.json")["sets"]
+    assert set(trained.read("metrics/eval.json")) == {HELDOUT, *external}
 
 
 def test_a_stage_without_its_input_says_what_to_run(project: Project) -> None:
