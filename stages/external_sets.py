@@ -22,7 +22,7 @@ from reward_model.data.degenerate import common_sense_pairs
 from reward_model.data.evaluation_sets import HELDOUT
 from reward_model.data.external_formats import ExternalPair, parse_external_set
 from reward_model.data.hub import download_dataset
-from reward_model.data.pairs import Pair
+from reward_model.data.pairs import Pair, describe_skipped
 from reward_model.data.readers import data_files, read_rows
 from reward_model.data.splits import SPLITS
 from reward_model.data.tokens import count_cuts, encode_pairs
@@ -133,7 +133,7 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
         cuts.append(encoded)
     counts = {**parsed.counts(), "kept": len(kept), "format": row_format, **count_cuts(cuts)}
     if not kept:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["skipped"].items()) or "it is empty"
+        reasons = describe_skipped(counts["skipped"]) if counts["skipped"] else "it is empty"
         raise UserError(f"no pair in it: {reasons}")
     write_jsonl(folder / f"{name}.jsonl", (item.to_record() for item in kept))
     write_parquet(folder / f"{name}.parquet", rows)
@@ -142,7 +142,7 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
 
 def summary(name: str, counts: dict[str, Any]) -> str:
     """A set's counts for people."""
-    skipped = ", ".join(f"{count} {reason}" for reason, count in counts["skipped"].items()) or "none"
+    skipped = describe_skipped(counts["skipped"])
     return f"{name}: {counts['kept']} pairs of {counts['rows']} rows ({counts['format']}); skipped: {skipped}"
 
 

@@ -22,6 +22,7 @@ from reward_model.data.pairs import (
     Pair,
     ParsedPairs,
     checked_pair,
+    describe_skipped,
     pair_from_row,
     parse_pairs,
     require_columns,
@@ -156,7 +157,7 @@ def check_not_empty(splits: dict[str, list[Pair]], parsed: ParsedPairs) -> None:
     """Raise a `UserError` that says which split is empty and why."""
     empty = [name for name, pairs in splits.items() if not pairs]
     if empty:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in parsed.counts()["skipped"].items()) or "none"
+        reasons = describe_skipped(parsed.counts()["skipped"])
         advice = "give more prompts, or change data.heldout_fraction and data.validation_fraction"
         raise UserError(
             f"no pairs for {', '.join(empty)}: {parsed.rows} rows gave {len(parsed.pairs)} pairs (skipped: "
@@ -176,7 +177,7 @@ def describe(pairs: list[Pair]) -> dict[str, Any]:
 
 def summary(counts: dict[str, Any]) -> str:
     """The counts for people."""
-    skipped = ", ".join(f"{count} {reason}" for reason, count in counts["skipped"].items()) or "none"
+    skipped = describe_skipped(counts["skipped"])
     sizes = ", ".join(f"{name} {split['pairs']}" for name, split in counts["splits"].items())
     degenerate = sum(counts["degenerate"].values())
     return (

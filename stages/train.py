@@ -7,11 +7,21 @@ An interrupted training resumes from its last checkpoint, in models/.checkpoints
 """
 
 import platform
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import reward_model.common.environment  # noqa: F401
+
+# The environment comes before torch.
+# isort: split
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
 from reward_model.common.errors import run
 from reward_model.common.files import (
     PROVENANCE_FILE,
@@ -24,19 +34,25 @@ from reward_model.common.files import (
 from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.degenerate import DEGENERATE
-from reward_model.data.tokens import read_training_rows
+from reward_model.data.tokens import TokenRow, read_training_rows
+from reward_model.evaluation.calibration import reliable_temperature
 from reward_model.evaluation.probe import ProbeWeights
+from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.devices import fsdp_enabled, world_size
-from reward_model.modeling.model import save_reward_model
+from reward_model.modeling.head import scale_head
+from reward_model.modeling.model import load_reward_model, save_reward_model
 from reward_model.params import TrainParams, load_params
+from reward_model.scoring.inference import compute_both_sides, prepare_for_scoring, score_groups
+from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import FOLDER, Checkpoints, training_key
 from reward_model.training.distributed import is_main_process
 from reward_model.training.run import train
-from reward_model.training.start import build_starting_model
+from reward_model.training.start import build_starting_model, kept_layers
 
 BASE = Path("models/base")
 TOKENS = Path("data/tokens")
 PROBE = Path("data/probe/weights.safetensors")
+SCORED_PROMPTS = 4  # at a time, when the temperature is fitted
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "tokenizers", "datasets", "safetensors")
 
 
@@ -52,11 +68,14 @@ def main() -> None:
     result = train(model, encoder, pairs, params, checkpoints, validation)
     if not is_main_process():
         return
+    temperature = fit_reward_temperature(model, encoder, validation, params, result.weights)
+    if temperature is not None:
+        scale_head(model if result.weights is None else result.weights, 1 / temperature)
     with new_folder(Path("models/reward")) as folder:
         save_reward_model(model, encoder, folder, result.weights)
         write_json(folder / PROVENANCE_FILE, {"params": asdict(params), "versions": versions})
         write_checksums(folder)
-    write_json(Path("metrics/train.json"), result.summary)
+    write_json(Path("metrics/train.json"), result.summary | {"temperature": temperature})
     write_json(Path("metrics/training_curve.json"), result.curve)
     checkpoints.remove()
     message = (
@@ -65,13 +84,43 @@ def main() -> None:
     print(message.format(**result.summary))
 
 
+def fit_reward_temperature(
+    model: PreTrainedModel,
+    encoder: Encoder,
+    rows: Sequence[TokenRow],
+    params: TrainParams,
+    weights: dict[str, torch.Tensor] | None,
+) -> float | None:
+    """The temperature at which the trained model predicts the validation pairs best; None where it is not wanted.
+
+    None, too, where the pairs cannot tell it; that is said.
+    """
+    if not params.temperature_scaling:
+        return None
+    pad_token_id = encoder.contract.pad_token_id
+    with tempfile.TemporaryDirectory(dir="models") as folder:  # a copy, since scoring may round the weights
+        save_reward_model(model, encoder, Path(folder), weights)
+        write_checksums(Path(folder))
+        trained, _ = load_reward_model(Path(folder))
+        prepare_for_scoring(trained, pairs_to_groups(rows), pad_token_id, params.device, params.precision)
+        score = partial(score_groups, trained, pad_token_id=pad_token_id, batch_size=SCORED_PROMPTS)
+        chosen, rejected = compute_both_sides(rows, score, "validation")
+    temperature = reliable_temperature(np.subtract(chosen, rejected), [row["prompt_id"] for row in rows])
+    if temperature is None:
+        say("the validation pairs are too few, or too badly predicted, for a temperature: the rewards stay as they are")
+    return temperature
+
+
 def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
     """The checkpoints of trainings that differ from this one in nothing that matters to the weights."""
-    others = ("device", "report_to", "save_steps")
+    others = ("device", "report_to", "save_steps", "temperature_scaling")
     decisive = {name: value for name, value in asdict(params).items() if name not in others}
     # The depth and not the probe: another device computes the features a little differently.
-    depth = ProbeWeights.load(PROBE).best if params.layers == "auto" else params.layers
-    decisive |= {"layers": depth, "world_size": world_size(), "fsdp": fsdp_enabled()}
+    decisive |= {
+        "layers": kept_layers(params.layers, ProbeWeights.load(PROBE)),
+        "world_size": world_size(),
+        "fsdp": fsdp_enabled(),
+    }
     inputs = {
         "tokens": hash_file(TOKENS / "train.parquet"),
         "degenerate": hash_file(TOKENS / f"{DEGENERATE}.parquet"),

@@ -183,7 +183,7 @@ def tiny_params() -> dict[str, Any]:
     return {
         "data.source": "path",
         "data.path": "data/own/pairs.jsonl",
-        "data.validation_fraction": 0.2,
+        "data.validation_fraction": 0.25,
         "data.heldout_fraction": 0.3,
         "tokenize.max_length": 160,
         "train.precision": "fp32",

@@ -105,9 +105,9 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("wrong", [0, -1, True, 1.5, "half", [1]], ids=str)
+@pytest.mark.parametrize("wrong", [0, -1, True, 1.5, 0.0, "half", "1.5", ".nan", [1]], ids=str)
 def test_layers_are_a_number_auto_or_null(tmp_path: Path, wrong: Any) -> None:
-    for value, expected in ((15, 15), ("15", 15), ("auto", "auto"), (None, None)):
+    for value, expected in ((15, 15), ("15", 15), ("auto", "auto"), (None, None), (0.5, 0.5), ("0.5", 0.5)):
         assert load_params(with_changes(tmp_path, {"train": {"layers": value}})).train.layers == expected
-    with pytest.raises(UserError, match=r"1 fault\(s\):\n  train\.layers: auto, null, or a number of layers is wanted"):
+    with pytest.raises(UserError, match=r"1 fault\(s\):\n  train\.layers: auto, null, a number of layers"):
         load_params(with_changes(tmp_path, {"train": {"layers": wrong}}))

@@ -5,6 +5,7 @@ The field descriptions are also the params table of stages/README.md (`tests/tes
 
 import difflib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -86,12 +87,15 @@ def _target_modules(value: Any) -> Any:
 
 
 def _layers(value: Any) -> Any:
-    """A number of layers, `auto`, or null for all of them."""
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
-    if value is None or value == "auto" or (type(value) is int and value >= 1):
+    """A number of layers, a share of them below 1, `auto`, or null for all."""
+    if isinstance(value, str) and value != "auto":
+        with suppress(ValueError):
+            value = float(value) if "." in value else int(value)
+    is_number = type(value) is int and value >= 1
+    is_share = type(value) is float and 0 < value < 1
+    if value is None or value == "auto" or is_number or is_share:
         return value
-    raise ValueError("auto, null, or a number of layers is wanted")
+    raise ValueError("auto, null, a number of layers, or a share of them below 1 is wanted")
 
 
 Int = Annotated[int, BeforeValidator(_not_bool)]
@@ -191,9 +195,10 @@ class TrainParams:
     precision: Literal["auto", "bf16", "fp32"] = Field(
         description="compute precision (weights stay fp32); `auto`: bf16 where the hardware is fast at it"
     )
-    layers: Annotated[int | Literal["auto"] | None, PlainValidator(_layers)] = Field(
+    layers: Annotated[int | float | Literal["auto"] | None, PlainValidator(_layers)] = Field(
         description="layers of the base that are kept, the first ones; null: all; `auto`: the candidate depth (a "
-        "third, half, two thirds, five sixths, all) whose linear probe predicts preferences best, by cross-validation"
+        "third, half, two thirds, five sixths, all) whose linear probe predicts preferences best, by "
+        "cross-validation; below 1: the candidate depth nearest to that share of them"
     )
     head_init: Literal["zero", "probe"] = Field(
         description="where the reward head starts: `zero`, or at the linear `probe` fitted on the base's frozen states"
@@ -244,6 +249,10 @@ class TrainParams:
     )
     early_stopping_patience: Annotated[Int, Field(ge=1)] | None = Field(
         description="stop after so many evaluations in a row that were no better than the best; null: never"
+    )
+    temperature_scaling: bool = Field(
+        description="divide the trained head by the temperature that fits the validation pairs best, so that the "
+        "sigmoid of a difference of rewards is a probability"
     )
     save_steps: Annotated[Int, Field(ge=1)] = Field(
         description="steps between two checkpoints; an interrupted training resumes from the last"

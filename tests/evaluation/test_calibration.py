@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from reward_model.common.errors import UserError
-from reward_model.evaluation.calibration import Calibration, fit_calibration, fit_temperature, noise_margin
+from reward_model.evaluation.calibration import (
+    Calibration,
+    fit_calibration,
+    fit_temperature,
+    noise_margin,
+    reliable_temperature,
+)
 
 
 def judged(margins: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
@@ -23,6 +29,14 @@ def test_the_fitted_temperature_is_that_of_the_judgements(temperature: float) ->
     rng = np.random.default_rng(0)
     margins = judged(rng.normal(0, 2 * temperature, 20_000), temperature, rng)
     assert fit_temperature(margins) == pytest.approx(temperature, rel=0.06)
+
+
+def test_a_temperature_is_reliable_with_enough_prompts_and_margins_that_tell_something() -> None:
+    rng = np.random.default_rng(0)
+    margins = judged(rng.normal(0, 4, 200), 2.0, rng)
+    assert reliable_temperature(margins, own_prompts(200)) == fit_temperature(margins)
+    assert reliable_temperature(margins, [str(number % 9) for number in range(200)]) is None, "nine prompts"
+    assert reliable_temperature(-np.abs(margins), own_prompts(200)) is None, "always wrong"
 
 
 def test_margins_that_tell_nothing_or_everything_keep_the_temperature_finite() -> None:

@@ -1,9 +1,12 @@
 """tokenize, train, evaluate and export on the tiny base, as processes; score.py on what they made."""
 
+import shutil
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from conftest import ROOT, STAGES, Project
@@ -101,6 +104,24 @@ def test_training_evaluation_and_transformers_agree_on_rewards(trained: Project)
                 inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
                 assert plain(**inputs).logits[0, 0].item() == pytest.approx(reward, abs=1e-4)
     assert compared >= 5
+
+
+def test_the_trained_head_is_divided_by_the_temperature_of_the_validation_pairs(
+    trained: Project, tmp_path: Path
+) -> None:
+    """With the same weights otherwise; the calibration that is fitted after it finds nothing left to do."""
+    divided = trained.read("metrics/train.json")["temperature"]
+    assert divided is not None
+    assert divided != pytest.approx(1, abs=0.01), "the test would show nothing"
+    assert trained.read("metrics/calibration.json")["temperature"] == pytest.approx(1, abs=0.01)
+    shutil.copytree(trained.folder, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    project.set_params({"train.temperature_scaling": False})
+    project.stage("train")
+    assert project.read("metrics/train.json")["temperature"] is None
+    plain, scaled = (load_file(each.folder / "models/reward/model.safetensors") for each in (project, trained))
+    torch.testing.assert_close(plain.pop("score.weight") / divided, scaled.pop("score.weight"))
+    assert all(torch.equal(plain[name], scaled[name]) for name in scaled)
 
 
 def test_two_runs_give_the_same_bytes(project: Project, trained: Project) -> None:

@@ -19,7 +19,7 @@ from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.batching import padded_batch, pairs_to_groups
 from reward_model.modeling.forward import rewards
 from reward_model.params import load_params
-from reward_model.training.start import build_starting_model
+from reward_model.training.start import build_starting_model, kept_layers
 
 PARAMS = load_params(ROOT / "params.yaml").train
 PROBE = ProbeWeights(1, {1: np.linspace(-1, 1, 32), 2: np.ones(32)})
@@ -30,7 +30,7 @@ def build(base: Path, probe: ProbeWeights = PROBE, **changes: Any) -> PreTrained
     return build_starting_model(base, encoder, dataclasses.replace(PARAMS, **changes), probe)
 
 
-@pytest.mark.parametrize(("layers", "depth"), [("auto", 1), (1, 1), (2, 2), (None, 2)])
+@pytest.mark.parametrize(("layers", "depth"), [("auto", 1), (1, 1), (2, 2), (None, 2), (0.67, 1), (0.8, 2), (0.01, 1)])
 def test_depth_and_head_are_those_of_the_params(tiny_base: Path, layers: Any, depth: int) -> None:
     for head_init, expected in (("zero", np.zeros(32)), ("probe", PROBE.by_depth[depth])):
         model = build(tiny_base, layers=layers, head_init=head_init)
@@ -50,7 +50,8 @@ def test_the_starting_model_gives_the_probes_margins(trained: Project) -> None:
     folder = trained.folder
     probe = ProbeWeights.load(folder / "data/probe/weights.safetensors")
     encoder = Encoder.load(folder / "data/tokens/tokenizer")
-    model = build_starting_model(folder / "models/base", encoder, PARAMS, probe).eval()
+    params = dataclasses.replace(PARAMS, layers="auto")
+    model = build_starting_model(folder / "models/base", encoder, params, probe).eval()
     rows = read_parquet(folder / "data/tokens/heldout.parquet")
     chosen, rejected = PairFeatures.load(folder / "data/evaluation_features/heldout.safetensors").at(probe.best)
     baseline = [row["frozen_features"] for row in read_parquet(folder / "data/baselines/heldout.parquet")]
@@ -58,4 +59,17 @@ def test_the_starting_model_gives_the_probes_margins(trained: Project) -> None:
     with torch.no_grad():
         found = rewards(model, **padded_batch(pairs_to_groups(rows), encoder.contract.pad_token_id)).view(-1, 2)
     assert (found[:, 0] - found[:, 1]).tolist() == pytest.approx(baseline, abs=1e-4)
-    assert trained.read("metrics/train.json")["layers"] == probe.best == trained.read("metrics/probe.json")["best"]
+    assert probe.best == trained.read("metrics/probe.json")["best"]
+    assert trained.read("metrics/train.json")["layers"] == kept_layers(PARAMS.layers, probe)
+
+
+def test_a_share_of_the_layers_is_the_nearest_depth_that_has_a_probe() -> None:
+    def probes(*depths: int) -> ProbeWeights:
+        return ProbeWeights(depths[0], {depth: np.ones(2) for depth in depths})
+
+    for share, depths, expected in (
+        (0.67, (10, 15, 20, 25, 30), 20),
+        (0.67, (8, 12, 16, 20, 24), 16),
+        (0.5, (12,), 12),
+    ):
+        assert kept_layers(share, probes(*depths)) == expected

@@ -4,11 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 ROLES = {"system", "user", "assistant", "tool"}
-
-
 Message = dict[str, str]  # one turn of a conversation: role and content
-
-
 Row = dict[str, Any]
 
 

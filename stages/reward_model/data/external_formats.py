@@ -17,8 +17,6 @@ from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, find_repeat
 from reward_model.data.row_formats import Columns, InvalidRow, prompt_messages
 
 STYLES = 3  # of each response of RM-Bench
-
-
 SECTIONS = {
     "Chat": ("alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med"),
     "Chat Hard": (
@@ -38,8 +36,6 @@ SECTIONS = {
     ),
     "Reasoning": ("math-prm", "hep-cpp", "hep-go", "hep-java", "hep-js", "hep-python", "hep-rust"),
 }
-
-
 SUBSETS = {subset for subsets in SECTIONS.values() for subset in subsets}
 
 

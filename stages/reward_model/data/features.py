@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +49,18 @@ class PairFeatures:
         Raises:
             UserError: the file is absent or damaged.
         """
-        if not path.exists():
-            raise missing_input(path)
-        try:
-            return cls(**load_file(path))
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged ({error}): remove it and run `dvc repro`") from None
+        return cls(**read_arrays(path))
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file that an earlier stage made.
+
+    Raises:
+        UserError: the file is absent or damaged.
+    """
+    if not path.exists():
+        raise missing_input(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): remove it and run `dvc repro`") from None

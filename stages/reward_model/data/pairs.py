@@ -5,7 +5,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -83,6 +83,11 @@ class ParsedPairs:
         """Rows in, pairs kept, and rows skipped by reason."""
         reasons = Counter(reject["reason"] for reject in self.rejects)
         return {"rows": self.rows, "kept": len(self.pairs), "skipped": dict(sorted(reasons.items()))}
+
+
+def describe_skipped(skipped: Mapping[str, int]) -> str:
+    """How many rows were skipped for each reason, for people."""
+    return ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "none"
 
 
 def parse_pairs(rows: Iterable[Row], to_pair: Callable[[Row], Pair]) -> ParsedPairs:

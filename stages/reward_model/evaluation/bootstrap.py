@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from reward_model.evaluation.calibration import MIN_PROMPTS
 
 FloatArray = NDArray[np.float64]
-
-
 BLOCK = 64  # bootstrap samples drawn at a time
-
-
 RULE_OF_THREE = 3  # what was never seen in n has a 95% bound of 3/n (Hanley & Lippman-Hand 1983)
-
-
 Interval = tuple[float, float]
 
 

@@ -21,6 +21,7 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = (
     0.01,
     100.0,
 )  # where margins tell nothing, or everything, the best temperature is without bound
+MAX_RELIABLE = 10.0  # a higher one says that the margins tell next to nothing
 MAX_CHECKS = 200  # sizes of margin at which `noise_margin` looks
 MIN_PROMPTS = 10  # below, an interval would cover the truth far less often than it says
 
@@ -100,6 +101,14 @@ def fit_temperature(margins: FloatArray) -> float:
 
     best: Any = minimize_scalar(loss, bounds=(math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)), method="bounded")
     return math.exp(float(best.x))
+
+
+def reliable_temperature(margins: FloatArray, prompt_ids: Sequence[str]) -> float | None:
+    """As `fit_temperature`; None for fewer than `MIN_PROMPTS` prompts, or where the margins tell next to nothing."""
+    if len(set(prompt_ids)) < MIN_PROMPTS:
+        return None
+    temperature = fit_temperature(margins)
+    return temperature if temperature < MAX_RELIABLE else None
 
 
 def noise_margin(margins: FloatArray, prompt_ids: Sequence[str]) -> float:

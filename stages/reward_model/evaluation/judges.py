@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from reward_model.common.messages import Row
-from reward_model.evaluation.bootstrap import Bootstrap, to_list
+from reward_model.evaluation.bootstrap import Bootstrap
+from reward_model.evaluation.metrics import accuracy_figures
 
 
 def judge_figures(rows: Sequence[Row], bootstrap_samples: int, seed: int) -> dict[str, dict[str, Any]]:
@@ -25,6 +26,5 @@ def judge_figures(rows: Sequence[Row], bootstrap_samples: int, seed: int) -> dic
         own = [row for row in rows if name in row["agrees"]]
         correct = np.array([row["agrees"][name] for row in own], dtype=float)
         bootstrap = Bootstrap([row["prompt_id"] for row in own], bootstrap_samples, seed)
-        interval = to_list(bootstrap.bounded_interval(correct, 0, 1))
-        figures[name] = {"n": len(own), "accuracy": float(correct.mean()), "accuracy_ci95": interval}
+        figures[name] = accuracy_figures(correct, bootstrap)
     return figures

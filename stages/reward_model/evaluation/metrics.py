@@ -25,17 +25,9 @@ from reward_model.evaluation.bootstrap import Bootstrap, FloatArray, Interval, t
 from reward_model.evaluation.response_style import TRAITS
 
 FITTED_BASELINES = ("tfidf", "frozen_features")
-
-
 ABOUT_EQUAL = 0.1  # lengths that differ by less than this share of the longer one
-
-
 BINS = 10  # of confidence, from 1/2 to 1
-
-
 QUANTILES = (5, 25, 50, 75, 95)
-
-
 MIN_DIFFERING_PROMPTS = 6  # prompts: with five, a sign test cannot give less than p = 0.0625
 
 
@@ -58,10 +50,8 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
     bootstrap = Bootstrap(pairs["prompt_id"].tolist(), bootstrap_samples, seed)
     baselines = baseline_margins(pairs)
     return {
-        "n": len(pairs),
+        **accuracy_figures(correct, bootstrap),
         "prompts": len(set(bootstrap.prompts)),
-        "accuracy": float(correct.mean()),
-        "accuracy_ci95": to_list(bootstrap.bounded_interval(correct, 0, 1)),
         "ties": int((margins == 0).sum()),
         "loss": float(log_loss(margins)),
         **margin_figures(pairs),
@@ -285,13 +275,17 @@ def by_source(pairs: pd.DataFrame, bootstrap_samples: int, seed: int) -> dict[st
     groups = {str(name): own for name, own in pairs.groupby("source")}
     if len(groups) < 2:
         return {}
-    figures = {}
-    for name, own in groups.items():
-        correct = pair_accuracy(compute_margins(own))
-        bootstrap = Bootstrap(own["prompt_id"].tolist(), bootstrap_samples, seed)
-        interval = bootstrap.bounded_interval(correct, 0, 1)
-        figures[name] = {**group_figures(correct), "accuracy_ci95": to_list(interval)}
-    return figures
+    return {
+        name: accuracy_figures(
+            pair_accuracy(compute_margins(own)), Bootstrap(own["prompt_id"].tolist(), bootstrap_samples, seed)
+        )
+        for name, own in groups.items()
+    }
+
+
+def accuracy_figures(correct: FloatArray, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Size and accuracy of pairs, with its interval."""
+    return {**group_figures(correct), "accuracy_ci95": to_list(bootstrap.bounded_interval(correct, 0, 1))}
 
 
 def _sigmoid(values: FloatArray) -> FloatArray:

@@ -7,15 +7,12 @@ the reward head may start from, and the frozen-features baseline.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from reward_model.common.errors import UserError
-from reward_model.common.files import missing_input
+from reward_model.data.features import read_arrays
 from reward_model.evaluation.regression import FloatArray, PairRegression, fit_pair_regression
 
 
@@ -66,11 +63,6 @@ class ProbeWeights:
         Raises:
             UserError: the file is absent or damaged.
         """
-        if not path.exists():
-            raise missing_input(path)
-        try:
-            tensors: dict[str, Any] = load_file(path)
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged ({error}): run `dvc repro -f probe`") from None
+        tensors = read_arrays(path)
         best = int(tensors.pop("best"))
         return cls(best, {int(depth): weights.astype(float) for depth, weights in tensors.items()})

@@ -10,17 +10,9 @@ import torch
 from reward_model.contract.encoder import Group, shared_prefix_length
 
 Batch = dict[str, torch.Tensor]
-
-
 Layout = Callable[[Sequence[Group], int], Batch]  # of groups, and the id of the pad token
-
-
 Place = tuple[int, int]  # the numbers of a group and of a sequence in it
-
-
 MAX_RESPONSES_PER_GROUP = 8
-
-
 ROUND = 64  # masked rows are as long as the next multiple of it
 
 

@@ -15,15 +15,10 @@ from reward_model.modeling.head import read_rewards
 # The layouts in which responses share their prefix, by the attention that goes with them.
 SHARED_PREFIX: dict[str, Layout] = {PACKED: packed_batch, MASKED: masked_batch}
 
-
 # Where a model can share prefixes, the hidden states of the layouts differ by rounding only: about a millionth in
 # float32, a hundredth in half precision.
 TOLERANCE = 1e-4
-
-
 TOLERANCE_HALF = 0.1
-
-
 PROBE: list[Group] = [([1, 2, 3, 4, 5], [1, 2, 6]), ([5, 4, 3],)]  # any tokens do
 
 

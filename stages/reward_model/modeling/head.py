@@ -26,3 +26,10 @@ def start_head(model: torch.nn.Module, weights: torch.Tensor | None = None) -> N
         head.zero_()
     else:
         head[0] = weights
+
+
+@torch.no_grad()
+def scale_head(model: torch.nn.Module | dict[str, torch.Tensor], factor: float) -> None:
+    """Multiply all rewards by a factor, in place; of a model or of its weights by name."""
+    weight = model[f"{HEAD}.weight"] if isinstance(model, dict) else reward_head(model).weight
+    weight.mul_(factor)

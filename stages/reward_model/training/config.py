@@ -16,6 +16,7 @@ from reward_model.training.loggers import set_up_loggers
 from reward_model.training.sampler import PairRow, TrainingPlan, comparison_weights
 
 CURVE_POINTS = 25
+EVALUATING_SCHEDULES = ("reduce_lr_on_plateau", "greedy")  # those that go by validation figures
 
 
 def reward_config(params: TrainParams, compute: Compute, folder: Path, steps: int) -> RewardConfig:
@@ -79,19 +80,17 @@ def check_options(params: TrainParams) -> None:
     """Refuse before any work what would fail in the middle of it.
 
     Raises:
-        UserError: the package of a logger is not installed, or a schedule wants evaluations where there are none.
+        UserError: a logger cannot be had, or something goes by evaluations and there are none.
     """
     set_up_loggers(params.report_to)
     wanted = {
         "train.keep: best": params.keep == "best",
-        "train.early_stopping_patience": params.early_stopping_patience,
+        "train.early_stopping_patience": params.early_stopping_patience is not None,
+        f"train.lr_scheduler_type: {params.lr_scheduler_type}": params.lr_scheduler_type in EVALUATING_SCHEDULES,
     }
-    for key in (key for key, value in wanted.items() if value and params.eval_steps is None):
-        raise UserError(f"{key} goes by evaluations: set train.eval_steps")
-    if params.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy") and params.eval_steps is None:
-        raise UserError(
-            f"train.lr_scheduler_type: {params.lr_scheduler_type} goes by evaluations: set train.eval_steps"
-        )
+    for key, is_wanted in wanted.items():
+        if is_wanted and params.eval_steps is None:
+            raise UserError(f"{key} goes by evaluations: set train.eval_steps")
 
 
 def evaluation_interval(eval_steps: float | None, steps: int) -> int | None:

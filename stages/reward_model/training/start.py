@@ -13,6 +13,17 @@ from reward_model.modeling.model import build_reward_model
 from reward_model.params import TrainParams
 
 
+def kept_layers(layers: int | float | str | None, probe: ProbeWeights) -> int | None:
+    """The number of layers that `train.layers` asks for; None: all."""
+    if layers == "auto":
+        return probe.best
+    if isinstance(layers, float):
+        share_of_all = layers * max(probe.by_depth)  # the probes' deepest is of all layers
+        return min(probe.by_depth, key=lambda depth: abs(depth - share_of_all))
+    assert not isinstance(layers, str)
+    return layers
+
+
 def build_starting_model(base: Path, encoder: Encoder, params: TrainParams, probe: ProbeWeights) -> PreTrainedModel:
     """The base as `params.layers` and `params.head_init` want it, in float32 on the CPU.
 
@@ -22,8 +33,7 @@ def build_starting_model(base: Path, encoder: Encoder, params: TrainParams, prob
     Raises:
         UserError: as `build_reward_model`; or there is no probe at that depth.
     """
-    layers = probe.best if params.layers == "auto" else params.layers
-    model = build_reward_model(base, encoder, params.seed, layers)
+    model = build_reward_model(base, encoder, params.seed, kept_layers(params.layers, probe))
     depth = int(model.config.get_text_config().num_hidden_layers)
     if params.head_init == "probe":
         if depth not in probe.by_depth:
