@@ -27,6 +27,7 @@ from reward_model.data.pairs import (
     parse_pairs,
     require_columns,
 )
+from reward_model.data.rankings import comparisons, expand_rankings, is_ranking
 from reward_model.data.readers import read_rows
 from reward_model.data.row_formats import Columns, InvalidRow
 from reward_model.data.splits import choose_pairs, split_pairs
@@ -68,14 +69,21 @@ def parse_source(data: DataParams) -> ParsedPairs:
         data.preference_column,
     )
     default_source = path.name.split(".")[0] if data.source == "path" else data.source
-    parsed = parse_pairs(read_rows(path), from_columns(columns, default_source, keep_ties=data.keep_ties))
+    to_pair = from_columns(columns, default_source, keep_ties=data.keep_ties)
+    parsed = parse_pairs(expand_rankings(read_rows(path), columns), to_pair)
     require_columns(parsed, columns)
     return parsed
 
 
 def from_columns(columns: Columns, default_source: str, *, keep_ties: bool) -> Callable[[Row], Pair]:
     """The reader of rows with these columns."""
-    return lambda row: pair_from_row(row, columns, default_source, keep_ties=keep_ties)
+
+    def to_pair(row: Row) -> Pair:
+        if is_ranking(row, columns):  # a bad one, or it would have been expanded
+            comparisons(row, columns)
+        return pair_from_row(row, columns, default_source, keep_ties=keep_ties)
+
+    return to_pair
 
 
 def pair_from_alpaca_eval(row: Row) -> Pair:

@@ -1,0 +1,84 @@
+"""Rankings become their comparisons, or are skipped with a reason."""
+
+import json
+from typing import Any
+
+import pytest
+
+from conftest import Project
+from reward_model.data.rankings import comparisons, expand_rankings, is_ranking
+from reward_model.data.row_formats import Columns, InvalidRow
+
+COLUMNS = Columns()
+RANKED = {"prompt": "q", "responses": ["a", "b", "c"], "ranks": [2, 1, 2]}
+
+
+def sides(row: dict[str, Any]) -> set[tuple[str, str, float | None]]:
+    return {(each["chosen"], each["rejected"], each.get("preference")) for each in comparisons(row, COLUMNS)}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        RANKED,
+        {"prompt": "q", "responses": ["a", "b", "c"], "scores": [0.5, 3, 0.5]},
+        {"prompt": "q", "answers": [{"answer": text, "rank": rank} for text, rank in (("a", 2), ("b", 1), ("c", 2))]},
+        {
+            "prompt": "q",
+            "completions": [
+                {"response": text, "overall_score": score} for text, score in (("a", 1), ("b", 9), ("c", 1))
+            ],
+        },
+        {**RANKED, "scores": [1, 2, 1]},
+        {**RANKED, "responses": ["a", "b", "c", " b "], "ranks": [2, 1, 2, 1]},
+        {**RANKED, "responses": [[{"role": "assistant", "content": text}] for text in "abc"]},
+    ],
+    ids=["ranks", "scores", "objects with ranks", "objects with scores", "both", "one twice", "chats"],
+)
+def test_a_ranking_is_all_comparisons_of_its_responses(row: dict[str, Any]) -> None:
+    assert is_ranking(row, COLUMNS)
+    assert sides(row) == {("b", "a", None), ("b", "c", None), ("a", "c", 0.5)}
+    assert all(each["prompt"] == "q" for each in comparisons(row, COLUMNS))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"responses": ["a"], "ranks": [1]}, "too_few_responses"),
+        ({"responses": [], "ranks": []}, "too_few_responses"),
+        ({"responses": ["a", "a "], "ranks": [1, 1]}, "too_few_responses"),
+        ({"ranks": None}, "bad_ranking"),
+        ({"ranks": [1, 2]}, "bad_ranking"),
+        ({"ranks": 1}, "bad_ranking"),
+        ({"ranks": [1, 2, "best"]}, "bad_ranking"),
+        ({"ranks": [1, 2, True]}, "bad_ranking"),
+        ({"ranks": [1, 2, float("nan")]}, "bad_ranking"),
+        ({"ranks": [1, 2, None]}, "bad_ranking"),
+        ({"responses": [{"response": "a", "rank": 1}, {"response": "b"}], "ranks": None}, "bad_ranking"),
+        ({"responses": [{"rank": 1}, {"rank": 2}], "ranks": None}, "bad_ranking"),
+        ({"responses": ["a", 7, "c"]}, "not_a_chat"),
+        ({"responses": ["a", "b", "a"], "ranks": [1, 2, 3]}, "contradictory_ranking"),
+        ({"scores": [9, 1, 1]}, "contradictory_ranking"),
+    ],
+)
+def test_a_ranking_that_cannot_be_read_is_skipped_with_its_reason(changes: dict[str, Any], reason: str) -> None:
+    row = RANKED | changes
+    with pytest.raises(InvalidRow, match=f"^{reason}$"):
+        comparisons(row, COLUMNS)
+    assert list(expand_rankings([row], COLUMNS)) == [row], "it stays, to be counted"
+
+
+def test_a_row_with_chosen_and_rejected_is_a_pair_whatever_else_it_has() -> None:
+    row = RANKED | {"chosen": "a", "rejected": "b"}
+    assert list(expand_rankings([row], COLUMNS)) == [row]
+
+
+def test_prepare_reads_files_of_rankings(project: Project) -> None:
+    rows = [{"prompt": f"question {n}?", "responses": ["good", "fair", "bad"], "ranks": [1, 2, 2]} for n in range(60)]
+    rows += [{"prompt": "alone", "responses": ["x"], "ranks": [1]}, {"prompt": "pair", "chosen": "x", "rejected": "y"}]
+    path = project.folder / "data/own/pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    project.stage("prepare")
+    counts = project.read("metrics/data.json")
+    assert (counts["rows"], counts["kept"]) == (60 * 3 + 2, 60 * 2 + 1)
+    assert counts["skipped"] == {"tie": 60, "too_few_responses": 1}
