@@ -27,7 +27,7 @@ def test_the_committed_file_is_valid_and_has_the_promised_defaults() -> None:
     assert params.train.learning_rate == 4e-5
     assert params.train.num_train_epochs == 1
     assert params.train.per_device_train_batch_size * params.train.gradient_accumulation_steps == 16
-    assert params.data.max_samples == 500
+    assert params.data.max_samples == 3000
     assert params.base.source == "wheel"
 
 

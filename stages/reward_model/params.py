@@ -5,7 +5,6 @@ The field descriptions are also the params table of stages/README.md (`tests/tes
 
 import difflib
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,23 +75,21 @@ def _require_known(value: str, names: list[str], kind: str) -> None:
 def _target_modules(value: Any) -> Any:
     """Names of layers, or a regular expression over them, as peft takes them."""
     names = value if isinstance(value, list) else [value]
+    fault = ValueError("all-linear, a list of names, or a regular expression is wanted")
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError("all-linear, a list of names, or a regular expression is wanted")
+        raise fault
     if isinstance(value, str):
         try:
             re.compile(value)
         except re.error:
-            raise ValueError("all-linear, a list of names, or a regular expression is wanted") from None
+            raise fault from None
     return value
 
 
 def _layers(value: Any) -> Any:
     """A number of layers, a share of them below 1, `auto`, or null for all."""
-    if isinstance(value, str) and value != "auto":
-        with suppress(ValueError):
-            value = float(value) if "." in value else int(value)
-    is_number = type(value) is int and value >= 1
-    is_share = type(value) is float and 0 < value < 1
+    value = yaml.safe_load(value) if isinstance(value, str) else value
+    is_number, is_share = type(value) is int and value >= 1, type(value) is float and 0 < value < 1
     if value is None or value == "auto" or is_number or is_share:
         return value
     raise ValueError("auto, null, a number of layers, or a share of them below 1 is wanted")
@@ -126,9 +123,7 @@ class DataParams:
         description="`sample`: AlpacaEval pairs on which two AI annotators agree; `path`: your own, from `data.path`; "
         "`hub:NAME`: a data set of the Hugging Face hub"
     )
-    path: Text = Field(
-        description="file, or folder of files, for `path`: JSONL, JSON, CSV or Parquet, plain or gzipped"
-    )
+    path: Text = Field(description="file or folder, for `path`: JSONL, JSON, CSV or Parquet, plain or gzipped")
     revision: Text = Field(description="branch, tag or commit on the hub, for `hub:NAME`")
     split: Text = Field(description="split of the data set, for `hub:NAME`")
     prompt_column: Text = Field(description="column with the prompt; may be absent if both sides hold the conversation")
@@ -196,9 +191,8 @@ class TrainParams:
         description="compute precision (weights stay fp32); `auto`: bf16 where the hardware is fast at it"
     )
     layers: Annotated[int | float | Literal["auto"] | None, PlainValidator(_layers)] = Field(
-        description="layers of the base that are kept, the first ones; null: all; `auto`: the candidate depth (a "
-        "third, half, two thirds, five sixths, all) whose linear probe predicts preferences best, by "
-        "cross-validation; below 1: the candidate depth nearest to that share of them"
+        description="layers of the base that are kept, the first ones; null: all; `auto`: the share (1/3, 1/2, 2/3, "
+        "5/6, 1) whose linear probe predicts best, by cross-validation; below 1: the nearest of these shares"
     )
     head_init: Literal["zero", "probe"] = Field(
         description="where the reward head starts: `zero`, or at the linear `probe` fitted on the base's frozen states"
@@ -241,9 +235,7 @@ class TrainParams:
     eval_steps: Annotated[Float, Field(gt=0), AfterValidator(_steps_or_share)] | None = Field(
         description="steps between two evaluations on validation pairs, or below 1 that share of the run; null: never"
     )
-    eval_pairs: Annotated[Int, Field(ge=1)] = Field(
-        description="validation pairs to evaluate on while training, at most"
-    )
+    eval_pairs: Annotated[Int, Field(ge=1)] = Field(description="validation pairs that are evaluated on, at most")
     keep: Literal["last", "best"] = Field(
         description="the weights to keep: the `last`, or those with the `best` log loss on validation pairs"
     )
@@ -257,9 +249,7 @@ class TrainParams:
     save_steps: Annotated[Int, Field(ge=1)] = Field(
         description="steps between two checkpoints; an interrupted training resumes from the last"
     )
-    freeze_layers: Annotated[Int, Field(ge=0)] = Field(
-        description="the lowest layers, so many, and the embeddings are not trained; 0: all are"
-    )
+    freeze_layers: Annotated[Int, Field(ge=0)] = Field(description="lowest layers not trained, nor the embeddings")
     report_to: list[Annotated[str, AfterValidator(_integration)]] = Field(
         description="loggers, by their names in transformers (`tensorboard`, `wandb`, `trackio`, …); install them first"
     )
