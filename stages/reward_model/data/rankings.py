@@ -88,7 +88,7 @@ def _numbers(row: Row, items: Sequence[Any], names: Sequence[str]) -> list[float
         for item in items
         if isinstance(item, Mapping)
     ]
-    found = of_row if of_row is not None else within if any(value is not None for value in within) else None
+    found: Any = of_row if of_row is not None else within if any(value is not None for value in within) else None
     if found is None:
         return None
     if not isinstance(found, list) or len(found) != len(items):
