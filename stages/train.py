@@ -68,10 +68,10 @@ def main() -> None:
     result = train(model, encoder, pairs, params, checkpoints, validation)
     if not is_main_process():
         return
-    temperature = fit_reward_temperature(model, encoder, validation, params, result.weights)
-    if temperature is not None:
-        scale_head(model if result.weights is None else result.weights, 1 / temperature)
     with new_folder(Path("models/reward")) as folder:
+        temperature = fit_reward_temperature(model, encoder, validation, params, result.weights, folder)
+        if temperature is not None:
+            scale_head(model if result.weights is None else result.weights, 1 / temperature)
         save_reward_model(model, encoder, folder, result.weights)
         write_json(folder / PROVENANCE_FILE, {"params": asdict(params), "versions": versions})
         write_checksums(folder)
@@ -90,6 +90,7 @@ def fit_reward_temperature(
     rows: Sequence[TokenRow],
     params: TrainParams,
     weights: dict[str, torch.Tensor] | None,
+    space: Path,
 ) -> float | None:
     """The temperature at which the trained model predicts the validation pairs best; None where it is not wanted.
 
@@ -98,7 +99,7 @@ def fit_reward_temperature(
     if not params.temperature_scaling:
         return None
     pad_token_id = encoder.contract.pad_token_id
-    with tempfile.TemporaryDirectory(dir="models") as folder:  # a copy, since scoring may round the weights
+    with tempfile.TemporaryDirectory(dir=space) as folder:  # for a copy, since scoring may round the weights
         save_reward_model(model, encoder, Path(folder), weights)
         write_checksums(Path(folder))
         trained, _ = load_reward_model(Path(folder))
