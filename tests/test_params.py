@@ -109,5 +109,6 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
 def test_layers_are_a_number_auto_or_null(tmp_path: Path, wrong: Any) -> None:
     for value, expected in ((15, 15), ("15", 15), ("auto", "auto"), (None, None), (0.5, 0.5), ("0.5", 0.5)):
         assert load_params(with_changes(tmp_path, {"train": {"layers": value}})).train.layers == expected
-    with pytest.raises(UserError, match=r"1 fault\(s\):\n  train\.layers: auto, null, a number of layers"):
+    fault = r"1 fault\(s\):\n  train\.layers: auto, null, a number of layers, or a share of them below 1 is wanted"
+    with pytest.raises(UserError, match=fault):
         load_params(with_changes(tmp_path, {"train": {"layers": wrong}}))

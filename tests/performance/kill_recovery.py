@@ -63,20 +63,25 @@ def main() -> None:
     print(json.dumps({"kills": kills, "recovered": recovered, "equal_weights": equal, "resumed": resumed}))
 
 
-def copy_of_project(folder: Path, pairs: int, save_steps: int) -> Path:
-    """The tracked files in a repository of their own, with params for a short run, tokenized."""
+def copy_tracked_files(folder: Path) -> None:
+    """Make a repository of the tracked files, less what runs write."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in tracked.strip("\0").split("\0"):
         if not name.startswith("metrics/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+
+
+def copy_of_project(folder: Path, pairs: int, save_steps: int) -> Path:
+    """The project in a repository of its own, with params for a short run, tokenized."""
+    copy_tracked_files(folder)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["data"]["max_samples"] = pairs
     params["train"]["save_steps"] = save_steps
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     for name in ("data/raw", "models/base"):
         shutil.copytree(ROOT / name, folder / name)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     for script in ("prepare.py", "tokenize_pairs.py", "features.py", "probe.py"):
         subprocess.run([sys.executable, f"stages/{script}"], cwd=folder, check=True, stdout=sys.stderr)
     return folder

@@ -11,7 +11,6 @@ Student's interval of the gain over the splits. The last line is the file's JSON
 import argparse
 import json
 import math
-import os
 import shutil
 import statistics
 import subprocess
@@ -21,16 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kill_recovery import ENVIRONMENT, ROOT, copy_tracked_files
 from scipy.special import stdtrit
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "stages"))
-
-from reward_model.common.files import hash_folder, read_json, write_json  # noqa: E402
+from reward_model.common.files import hash_folder, read_json, write_json
 
 WORK = ROOT / ".dvc/tmp/splits"
 DVC = [sys.executable, "-m", "dvc"]
-ENVIRONMENT = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 CLOCK = "seconds.json"  # in a copy: how long features, probe and training took so far
 
 
@@ -88,18 +84,11 @@ def run_split(params: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def copy_project(folder: Path, params: dict[str, Any], seed: int) -> None:
-    """The tracked files in a repository of their own that shares this one's cache, with the split's params."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    is_new = not folder.exists()
-    for name in tracked.strip("\0").split("\0"):
-        if is_new or not name.startswith(("metrics/", "dvc.lock")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    """The project in a repository of its own that shares this one's cache, with the split's params."""
+    copy_tracked_files(folder)
     own = {**params, "data": params["data"] | {"seed": seed}, "train": params["train"] | {"seed": seed}}
     (folder / "params.yaml").write_text(yaml.safe_dump(own))
-    if is_new:
-        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-        subprocess.run([*DVC, "cache", "dir", "--local", str(ROOT / ".dvc/cache")], cwd=folder, check=True)
+    subprocess.run([*DVC, "cache", "dir", "--local", str(ROOT / ".dvc/cache")], cwd=folder, check=True)
 
 
 def repro(project: Path, *stages: str) -> None:

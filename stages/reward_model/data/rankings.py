@@ -18,7 +18,7 @@ SCORES = ("scores", "score", "overall_score", "rating")  # likewise: the higher,
 def is_ranking(row: Row, columns: Columns) -> bool:
     """Whether a row has a list of responses instead of chosen and rejected."""
     has_sides = row.get(columns.chosen) is not None or row.get(columns.rejected) is not None
-    return not has_sides and any(isinstance(row.get(name), list) for name in RESPONSES)
+    return not has_sides and _items(row) is not None
 
 
 def expand_rankings(rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
@@ -39,7 +39,7 @@ def comparisons(row: Row, columns: Columns) -> list[Row]:
         InvalidRow: too_few_responses, bad_ranking (no rank or score for each response) or contradictory_ranking (ranks
             and scores, or two places of one response, differ); as `response_text`.
     """
-    items = next(row[name] for name in RESPONSES if isinstance(row.get(name), list))
+    items = _items(row) or []
     texts = [_text(item) for item in items]
     worths = _worths(row, items)
     by_text: dict[str, float] = {}
@@ -57,6 +57,11 @@ def comparisons(row: Row, columns: Columns) -> list[Row]:
     return found
 
 
+def _items(row: Row) -> list[Any] | None:
+    """What a row lists as responses; None if it has no such list."""
+    return next((row[name] for name in RESPONSES if isinstance(row.get(name), list)), None)
+
+
 def _text(item: Any) -> str:
     """The text of one response of a ranking."""
     if isinstance(item, Mapping):
@@ -69,15 +74,14 @@ def _text(item: Any) -> str:
 def _worths(row: Row, items: Sequence[Any]) -> list[float]:
     """A number for each response, the higher the better."""
     ranks, scores = _numbers(row, items, RANKS), _numbers(row, items, SCORES)
-    if ranks is None and scores is None:
-        raise InvalidRow("bad_ranking")
     of_ranks = None if ranks is None else [-rank for rank in ranks]
-    if of_ranks is None or scores is None:
-        return of_ranks or scores or []
+    found = [worths for worths in (of_ranks, scores) if worths is not None]
+    if not found:
+        raise InvalidRow("bad_ranking")
     for place, other in combinations(range(len(items)), 2):
-        if (of_ranks[place] - of_ranks[other]) * (scores[place] - scores[other]) < 0:
+        if (found[0][place] - found[0][other]) * (found[-1][place] - found[-1][other]) < 0:
             raise InvalidRow("contradictory_ranking")
-    return of_ranks
+    return found[0]
 
 
 def _numbers(row: Row, items: Sequence[Any], names: Sequence[str]) -> list[float] | None:

@@ -1,6 +1,7 @@
 """What training starts from: how much of the base, and with which reward head."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -13,14 +14,13 @@ from reward_model.modeling.model import build_reward_model
 from reward_model.params import TrainParams
 
 
-def kept_layers(layers: int | float | str | None, probe: ProbeWeights) -> int | None:
+def kept_layers(layers: int | float | Literal["auto"] | None, probe: ProbeWeights) -> int | None:
     """The number of layers that `train.layers` asks for; None: all."""
     if layers == "auto":
         return probe.best
     if isinstance(layers, float):
         share_of_all = layers * max(probe.by_depth)  # the probes' deepest is of all layers
         return min(probe.by_depth, key=lambda depth: abs(depth - share_of_all))
-    assert not isinstance(layers, str)
     return layers
 
 
