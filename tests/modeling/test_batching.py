@@ -197,7 +197,7 @@ def test_attention_by_matrix_products_is_torchs_and_has_its_gradients() -> None:
             for heads, length in ((6, rows), (2, keys), (2, keys))
         )
         mask = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows)
-        attend = partial(attend_with, mask)
+        attend = partial(attend_with, torch.zeros(rows, keys).masked_fill(~mask, -torch.inf))
         expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=0.3, enable_gqa=True)
         torch.testing.assert_close(attend(query, key, value), expected)
         assert torch.autograd.gradcheck(attend, (query, key, value))

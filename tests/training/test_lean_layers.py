@@ -54,7 +54,7 @@ def distance(found: dict[str, torch.Tensor], exact: dict[str, torch.Tensor]) -> 
 def test_rewards_and_gradients_are_those_of_the_models_own_layers(model: PreTrainedModel) -> None:
     expected, of_parameters = rewards(model, **BATCH), gradients(model)
     with lean_layers(model) as changed:
-        assert len(changed) == 2 * 3 + 1  # two layers of two norms and an MLP, and the last norm
+        assert len(changed) == 2 * 3 + 2  # two layers of two norms and an MLP, the last norm and the positions
         torch.testing.assert_close(rewards(model, **BATCH), expected)
         found = gradients(model)
     assert found.keys() == of_parameters.keys()

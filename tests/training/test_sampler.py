@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reward_model.modeling.batching import Layout, packed_batch, padded_batch
+from reward_model.modeling.batching import Layout, distinct_groups, masked_batch, packed_batch, padded_batch
 from reward_model.training.sampler import (
     Part,
     TrainingPlan,
@@ -112,29 +112,45 @@ def test_first_fit_fills_the_first_bin_that_has_room() -> None:
 
 
 def parts_of(lengths: list[int], comparisons: int = 1) -> list[Part]:
-    return [Part([number] * comparisons, length) for number, length in enumerate(lengths)]
+    return [Part([number] * comparisons, 1, length) for number, length in enumerate(lengths)]
 
 
 def test_micro_batches_have_about_the_same_number_of_tokens() -> None:
     generator = random.Random(0)
     for count in (16, 14, 5, 3, 1):
         parts = parts_of([generator.randrange(20, 512) for _ in range(count)])
-        batches = balanced(parts, -(-count // 4), 4)
+        batches = balanced(parts, -(-count // 4), 2048)
         assert sorted(part.numbers for batch in batches for part in batch) == [[number] for number in range(count)]
-        assert max(map(len, batches)) <= 4
         tokens = [sum(part.tokens for part in batch) for batch in batches]
+        assert max(tokens) <= 2048
         if count == 16:
             assert max(tokens) - min(tokens) < 256
-    assert arrange(parts_of([100, 10, 20, 90]), 2, packed_batch) == [[0, 1], [3, 2]]
+    assert arrange(parts_of([100, 10, 20, 90]), 110, packed_batch) == [[0, 1], [3, 2]]
+    assert arrange(parts_of([10, 10, 10, 10, 10]), 110, packed_batch) == [[0, 1, 2, 3, 4]], "short ones together"
 
 
 def test_micro_batches_with_padding_are_of_one_length() -> None:
-    assert arrange(parts_of([100, 10, 20, 90]), 2, padded_batch) == [[1, 2], [3, 0]]
+    assert arrange(parts_of([100, 10, 20, 90]), 200, padded_batch) == [[1, 2], [3, 0]]
+    assert arrange(parts_of([100, 10, 20, 60]), 200, masked_batch) == [[1, 2, 3], [0]]
 
 
-@pytest.mark.parametrize("layout", [packed_batch, padded_batch])
-def test_a_part_with_more_comparisons_than_a_micro_batch_stands_alone(layout: Layout) -> None:
-    parts = [*parts_of([30], comparisons=7), *(Part([number], number) for number in range(8, 13))]
-    batches = arrange(parts, 2, layout)
+@pytest.mark.parametrize("layout", [packed_batch, masked_batch, padded_batch])
+def test_a_part_with_more_tokens_than_a_micro_batch_stands_alone(layout: Layout) -> None:
+    batches = arrange([Part([0] * 7, 1, 90), *parts_of([8, 9, 10, 11, 12])[1:]], 40, layout)
     assert [0] * 7 in batches
-    assert sorted(len(batch) for batch in batches if batch != [0] * 7) in ([1, 2, 2], [1, 1, 1, 2])
+    assert sorted(len(batch) for batch in batches if batch != [0] * 7) in ([2, 2], [1, 3])
+
+
+@pytest.mark.parametrize("layout", [packed_batch, masked_batch, padded_batch])
+def test_no_micro_batch_takes_more_tokens_than_comparisons_of_the_longest_would(layout: Layout) -> None:
+    rows = rows_of([1] * 30)
+    plan = plan_of(rows, layout, batch_size=2)
+    tokens = [
+        layout(distinct_groups([rows[number] for number in numbers])[0], 0)["input_ids"].numel()
+        for [share] in plan.steps
+        for numbers in share.micro_batches
+    ]
+    longest = max(layout(distinct_groups([row])[0], 0)["input_ids"].numel() for row in rows)
+    assert max(tokens) <= 2 * longest
+    if layout is packed_batch:
+        assert len(tokens) < 30 / 2, "short ones are computed together"

@@ -23,8 +23,8 @@ class Span:
 
     Attributes:
         prefix: tokens that all its sequences share.
-        masks: of each part that attends, true where the query may see the key: (first, first), and for each further
-            rest of R tokens (R, prefix + R).
+        masks: of each part that attends, 0 where the query may see the key, else minus infinity: (first, first), and
+            for each further rest of R tokens (R, prefix + R).
     """
 
     prefix: int
@@ -41,9 +41,13 @@ def build_spans(
         own = [next(rests) for _ in range(size)]
         first = prefix + own[0]
         shapes = [(first, first), *((rest, prefix + rest) for rest in own[1:])]
-        masks = [torch.ones(rows, keys, dtype=torch.bool, device=device).tril(keys - rows) for rows, keys in shapes]
-        spans.append(Span(prefix, masks))
+        spans.append(Span(prefix, [_causal_mask(rows, keys, device) for rows, keys in shapes]))
     return spans
+
+
+def _causal_mask(rows: int, keys: int, device: torch.device) -> torch.Tensor:
+    """(rows, keys): the last query sees every key. In bfloat16, which has both numbers exactly."""
+    return torch.full((rows, keys), -torch.inf, dtype=torch.bfloat16, device=device).triu(keys - rows + 1)
 
 
 def packed_attention(
@@ -124,7 +128,7 @@ def _attend(
         scale = options.get("scaling") or size**-0.5
         output = MatrixAttention.apply(*(states.bfloat16() for states in (query, key, value)), mask, scale)
         return cast(torch.Tensor, output).transpose(1, 2)
-    bias = None if options["is_causal"] else mask[None, None]
+    bias = None if options["is_causal"] else mask[None, None].to(query.dtype)
     return sdpa_attention_forward(module, query, key, value, bias, **options)[0]
 
 
@@ -139,8 +143,8 @@ def _is_bfloat16_on_cpu(states: torch.Tensor) -> bool:
 class MatrixAttention(torch.autograd.Function):
     """Attention as two matrix products, for one sequence: softmax(Q K' / sqrt(size)) V.
 
-    In bfloat16 on a CPU it takes less than half the time of torch's own, whose backward does not use the fast products.
-    Like that one it keeps no matrix of queries by keys, but computes it again (arXiv:2205.14135, appendix B).
+    In bfloat16 on a CPU it takes less than two thirds of the time of torch's own, whose backward does not use the fast
+    products. Like that one it keeps no matrix of queries by keys, but computes it again (arXiv:2205.14135, appendix B).
     """
 
     @staticmethod
@@ -154,30 +158,27 @@ class MatrixAttention(torch.autograd.Function):
             query: (1, heads, T, size).
             key: (1, key heads, S, size); a number of query heads that stand together share one.
             value: as key.
-            mask: (T, S), true where the query may see the key.
+            mask: (T, S), added to the products: 0 where the query may see the key, else minus infinity.
             scale: of the products, usually 1 / sqrt(size).
 
         Returns:
             (1, heads, T, size).
         """
-        ctx.save_for_backward(query, key, value, mask)
+        rows = _stacked(query, key) * scale
+        ctx.save_for_backward(rows, key, value, mask)
         ctx.scale = scale
-        rows = _stacked(query, key)
-        weights = _weights(rows, key[0], mask, scale).to(value.dtype)
-        return torch.bmm(weights, value[0]).view_as(query)
+        return torch.bmm(_weights(rows, key[0], mask), value[0]).view_as(query)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """The gradients of query, key and value."""
-        query, key, value, mask = ctx.saved_tensors
-        rows, of_output = _stacked(query, key), _stacked(gradients[0], key)
-        weights = _weights(rows, key[0], mask, ctx.scale)
-        of_value = torch.bmm(weights.to(value.dtype).transpose(1, 2), of_output)
-        of_weights = torch.bmm(of_output, value[0].transpose(1, 2)).to(weights.dtype)
-        # The softmax's derivative: each weight times how far its gradient is from the row's weighted mean.
-        mean = torch.linalg.vecdot(of_weights, weights).unsqueeze(-1)
-        of_scores = of_weights.sub_(mean).mul_(weights).mul_(ctx.scale).to(query.dtype)
-        of_query = torch.bmm(of_scores, key[0]).view_as(query)
+        rows, key, value, mask = ctx.saved_tensors
+        of_output = _stacked(gradients[0], key)
+        weights = _weights(rows, key[0], mask)
+        of_value = torch.bmm(weights.transpose(1, 2), of_output)
+        of_weights = torch.bmm(of_output, value[0].transpose(1, 2))
+        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_query = torch.bmm(of_scores, key[0]).mul_(ctx.scale).view_as(gradients[0])
         of_key = torch.bmm(of_scores.transpose(1, 2), rows)
         return of_query, of_key[None], of_value[None], None, None
 
@@ -187,11 +188,10 @@ def _stacked(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     return query.reshape(key.shape[1], -1, query.shape[-1])
 
 
-def _weights(rows: torch.Tensor, key: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
-    """The weights (key heads, heads per key * T, S) that the queries give the keys, in float32 or better."""
-    products = torch.bmm(rows, key.transpose(1, 2))
-    scores = products.to(torch.promote_types(products.dtype, torch.float32)).mul_(scale)
-    scores.view(len(rows), -1, *mask.shape).masked_fill_(~mask, -torch.inf)
+def _weights(rows: torch.Tensor, key: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The weights (key heads, heads per key * T, S) that the queries give the keys; torch sums them up in float32."""
+    scores = torch.bmm(rows, key.transpose(1, 2))
+    scores.view(len(rows), -1, *mask.shape).add_(mask)
     return scores.softmax(-1)
 
 

@@ -11,16 +11,20 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 
-Forward = Callable[[torch.Tensor], torch.Tensor]
+Forward = Callable[..., Any]
 
 
 @contextmanager
 def lean_layers(model: torch.nn.Module) -> Iterator[list[torch.nn.Module]]:
-    """Have the model's RMS norms and SwiGLU layers keep less while the context lasts; yields those that do.
+    """Have the model's RMS norms and SwiGLU layers keep less while the context lasts; yields the layers that do.
 
     A layer that gives other outputs then, because it computes something else than its looks promise, stays as it is.
+    Under autocast, positions are encoded in its precision too, as by a model whose weights have that precision.
     """
     changed = [(layer, lean) for layer in model.modules() if (lean := _lean_forward(layer)) and _agree(layer, lean)]
+    changed += [
+        (layer, partial(_rotary, layer)) for layer in model.modules() if type(layer).__name__.endswith("RotaryEmbedding")
+    ]
     for layer, lean in changed:
         layer.forward = lean
     try:
@@ -52,13 +56,22 @@ def _agree(layer: torch.nn.Module, lean: Forward) -> bool:
 
 
 def _rms_norm(layer: Any, states: torch.Tensor) -> torch.Tensor:
-    kind = states.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
-    return cast(torch.Tensor, RMSNorm.apply(states, layer.weight, layer.variance_epsilon, dtype))
+    return cast(torch.Tensor, RMSNorm.apply(states, layer.weight, layer.variance_epsilon, _compute_dtype(states)))
 
 
 def _swiglu(layer: Any, states: torch.Tensor) -> torch.Tensor:
     return cast(torch.Tensor, SwiGLUDown.apply(layer.gate_proj(states), layer.up_proj(states), layer.down_proj.weight))
+
+
+def _rotary(layer: Any, *arguments: Any, **options: Any) -> Any:
+    """The sines and cosines by which transformers turns queries and keys; some models have complex ones instead."""
+    tables = type(layer).forward(layer, *arguments, **options)
+    return tuple(table.to(_compute_dtype(table)) for table in tables) if isinstance(tables, tuple) else tables
+
+
+def _compute_dtype(states: torch.Tensor) -> torch.dtype:
+    kind = states.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
 
 
 class RMSNorm(torch.autograd.Function):

@@ -17,11 +17,13 @@ from torch.utils.data import Dataset
 
 from reward_model.modeling.batching import (
     MAX_RESPONSES_PER_GROUP,
+    ROUND,
     Batch,
     Layout,
     distinct_groups,
     packed_batch,
     packed_length,
+    padded_batch,
 )
 
 LABELS = ("margin", "preference", "weight")  # of a comparison, numbers
@@ -60,10 +62,22 @@ class PairCollator:
 
 @dataclass(frozen=True)
 class Part:
-    """Comparisons of one prompt that are computed together, and the tokens that takes."""
+    """Comparisons of one prompt that are computed together.
+
+    Attributes:
+        numbers: of the comparisons.
+        rows: that they take in a batch; 1 where all of a batch stand in one row.
+        width: the tokens of its longest row.
+    """
 
     numbers: list[int]
-    tokens: int
+    rows: int
+    width: int
+
+    @property
+    def tokens(self) -> int:
+        """What it takes alone, padding included."""
+        return self.rows * self.width
 
 
 @dataclass(frozen=True)
@@ -103,15 +117,16 @@ class TrainingPlan(Dataset[Step]):
             rows: the comparisons.
             weights: of the comparisons in the loss.
             epochs: times that each is trained on; of a fraction, that share of an epoch's steps.
-            batch_size: comparisons in a micro-batch, where a group has no more.
+            batch_size: comparisons in a micro-batch if all are as long as the longest; of shorter ones more.
             effective_batch: comparisons in a step at most, over all processes.
             seed: of the order.
             layout: of the batches.
             processes: that share each step.
         """
         self.rows, self.weights, self.layout = rows, weights, layout
-        self.batch_size, self.effective_batch, self.processes = batch_size, effective_batch, processes
-        self.prompts = plan_prompts(rows, effective_batch)
+        self.effective_batch, self.processes = effective_batch, processes
+        self.most_tokens = micro_batch_tokens(rows, batch_size, layout)
+        self.prompts = plan_prompts(rows, effective_batch, layout)
         self.steps: list[list[Step]] = []
         for epoch in range(math.ceil(epochs)):
             steps = list(self._epoch(torch.Generator().manual_seed(seed + epoch)))
@@ -150,7 +165,7 @@ class TrainingPlan(Dataset[Step]):
         """An effective batch divided over the processes."""
         weight = math.fsum(self.weights[number] for part in parts for number in part.numbers)
         shares = balanced(parts, self.processes) if self.processes > 1 else [parts]
-        arranged = [arrange(share, self.batch_size, self.layout) for share in shares]
+        arranged = [arrange(share, self.most_tokens, self.layout) for share in shares]
         most = max(map(len, arranged))
         padding = [len(self.rows)]  # the number of the row that counts for nothing
         return [Step(own + [padding] * (most - len(own)), weight) for own in arranged]
@@ -178,12 +193,17 @@ def labelled_row(row: PairRow, number: int, weight: float) -> dict[str, Any]:
     }
 
 
-def plan_prompts(rows: Sequence[PairRow], most: int) -> list[list[Part]]:
+def plan_prompts(rows: Sequence[PairRow], most: int, layout: Layout) -> list[list[Part]]:
     """The parts of each prompt, or of each piece of one that has more than `most` comparisons."""
     return [
-        [Part(numbers, _tokens(rows, numbers)) for numbers in split_by_responses(rows, piece)]
+        [_part(rows, numbers, layout) for numbers in split_by_responses(rows, piece)]
         for piece in split_prompts(rows, most)
     ]
+
+
+def micro_batch_tokens(rows: Sequence[PairRow], batch_size: int, layout: Layout) -> int:
+    """Tokens that a micro-batch may have: those of `batch_size` comparisons as long as the longest."""
+    return batch_size * max(_part(rows, [number], layout).tokens for number in range(len(rows)))
 
 
 def split_prompts(rows: Sequence[PairRow], most: int) -> list[list[int]]:
@@ -232,20 +252,20 @@ def first_fit(sizes: Sequence[int], room: int) -> list[list[int]]:
     return bins
 
 
-def arrange(parts: Sequence[Part], batch_size: int, layout: Layout) -> list[MicroBatch]:
-    """Micro-batches of up to `batch_size` comparisons; a part that has more is one of its own.
+def arrange(parts: Sequence[Part], most: int, layout: Layout) -> list[MicroBatch]:
+    """Micro-batches of up to `most` tokens; a part that has more is one of its own.
 
     In packed batches there is no padding to save, and the largest sets how much memory training takes: they get about
     the same number of tokens. In others, parts of about the same length come together.
     """
     if layout is packed_batch:
-        sizes = [len(part.numbers) for part in parts]
-        full = sum(size >= batch_size for size in sizes)
-        count = full + -(-sum(size for size in sizes if size < batch_size) // batch_size)
-        return [_numbers(batch) for batch in balanced(parts, count, batch_size) if batch]
+        sizes = [part.tokens for part in parts]
+        full = sum(size >= most for size in sizes)
+        count = full + -(-sum(size for size in sizes if size < most) // most)
+        return [_numbers(batch) for batch in balanced(parts, count, most) if batch]
     batches: list[list[Part]] = []
-    for part in sorted(parts, key=lambda part: part.tokens):
-        if not batches or len(_numbers(batches[-1])) + len(part.numbers) > batch_size:
+    for part in sorted(parts, key=lambda part: part.width):
+        if not batches or (sum(each.rows for each in batches[-1]) + part.rows) * part.width > most:
             batches.append([])
         batches[-1].append(part)
     return [_numbers(batch) for batch in batches]
@@ -257,15 +277,15 @@ def balanced(parts: Sequence[Part], count: int, most: float = math.inf) -> list[
     Args:
         parts: to share out.
         count: of the lists.
-        most: comparisons in a list, unless one part has more.
+        most: tokens in a list, unless one part has more.
     """
     batches: list[list[Part]] = [[] for _ in range(count)]
     for part in sorted(parts, key=lambda part: -part.tokens):
-        fitting = [own for own in batches if not own or len(_numbers(own)) + len(part.numbers) <= most]
-        if not fitting:
-            batches.append([])
-            fitting = batches[-1:]
-        min(fitting, key=lambda own: sum(each.tokens for each in own)).append(part)
+        smallest = min(batches, key=_total)
+        if smallest and _total(smallest) + part.tokens > most:
+            smallest = []
+            batches.append(smallest)
+        smallest.append(part)
     return batches
 
 
@@ -273,9 +293,19 @@ def _numbers(parts: Sequence[Part]) -> list[int]:
     return [number for part in parts for number in part.numbers]
 
 
-def _tokens(rows: Sequence[PairRow], numbers: Sequence[int]) -> int:
-    """Tokens that the distinct responses of some rows take, their prompt once."""
-    return sum(map(packed_length, distinct_groups([rows[number] for number in numbers])[0]))
+def _total(parts: Sequence[Part]) -> int:
+    return sum(part.tokens for part in parts)
+
+
+def _part(rows: Sequence[PairRow], numbers: list[int], layout: Layout) -> Part:
+    """Some rows of a prompt, their distinct responses computed once and, where the layout shares it, their prompt."""
+    groups, _ = distinct_groups([rows[number] for number in numbers])
+    if layout is padded_batch:
+        return Part(numbers, sum(map(len, groups)), max(len(sequence) for group in groups for sequence in group))
+    lengths = [packed_length(group) for group in groups]
+    if layout is packed_batch:
+        return Part(numbers, 1, sum(lengths))
+    return Part(numbers, len(lengths), -(-max(lengths) // ROUND) * ROUND)
 
 
 def _responses(rows: Sequence[PairRow], numbers: Sequence[int]) -> dict[int, tuple[int, int]]:

@@ -7,7 +7,14 @@ import torch
 
 from reward_model.modeling.forward import to_device
 from reward_model.training.losses import PairTotals, pair_losses
-from reward_model.training.sampler import PairCollator, PairRow, arrange, labelled_row, plan_prompts
+from reward_model.training.sampler import (
+    PairCollator,
+    PairRow,
+    arrange,
+    labelled_row,
+    micro_batch_tokens,
+    plan_prompts,
+)
 
 MIN_PROMPTS = 10  # fewer say too little of which weights are better
 
@@ -20,12 +27,13 @@ class Validation:
     """
 
     def __init__(self, rows: Sequence[PairRow], batch_size: int, collate: PairCollator) -> None:
-        """Take rows of data/tokens, `batch_size` at a time where no prompt has more."""
+        """Take rows of data/tokens; `batch_size` and `collate` as in training."""
         self.rows = [labelled_row(row, number, 1.0) for number, row in enumerate(rows)]
         self.collate = collate
         self.pairs, self.prompts = len(rows), len({row["prompt_id"] for row in rows})
-        parts = [part for prompt in plan_prompts(rows, len(rows)) for part in prompt]
-        self.micro_batches = arrange(parts, batch_size, collate.layout)
+        parts = [part for prompt in plan_prompts(rows, len(rows), collate.layout) for part in prompt]
+        most_tokens = micro_batch_tokens(rows, batch_size, collate.layout)
+        self.micro_batches = arrange(parts, most_tokens, collate.layout)
 
     @torch.no_grad()
     def evaluate(self, model: torch.nn.Module, device: torch.device) -> dict[str, float]:
