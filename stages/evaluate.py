@@ -22,7 +22,7 @@ from reward_model.evaluation import plots
 from reward_model.evaluation.calibration import Calibration, fit_calibration
 from reward_model.evaluation.external_scores import external_scores
 from reward_model.evaluation.judges import judge_figures
-from reward_model.evaluation.metrics import evaluate_pairs
+from reward_model.evaluation.metrics import evaluate_pairs, read_labels
 from reward_model.evaluation.report import set_report, worst_pairs_report
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.model import load_reward_model
@@ -48,7 +48,7 @@ def main() -> None:
     score = partial(score_rows, model, pad_token_id, params.evaluate)
     validation = score(rows, "validation")
     chosen, rejected = (validation[side].to_numpy() for side in SCORED)
-    calibration = fit_calibration(chosen, rejected, validation["prompt_id"].tolist())
+    calibration = fit_calibration(chosen, rejected, validation["prompt_id"].tolist(), read_labels(validation))
     sets = evaluation_sets()
     scored = {each.name: with_baselines(score(read_parquet(each.tokens), each.name), each.name) for each in sets}
     judge = partial(compute_figures, calibration, params.evaluate, params.train.seed)

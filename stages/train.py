@@ -106,7 +106,8 @@ def fit_reward_temperature(
         prepare_for_scoring(trained, pairs_to_groups(rows), pad_token_id, params.device, params.precision)
         score = partial(score_groups, trained, pad_token_id=pad_token_id, batch_size=SCORED_PROMPTS)
         chosen, rejected = compute_both_sides(rows, score, "validation")
-    temperature = reliable_temperature(np.subtract(chosen, rejected), [row["prompt_id"] for row in rows])
+    labels = np.array([row.get("preference") or 1.0 for row in rows])
+    temperature = reliable_temperature(np.subtract(chosen, rejected), labels, [row["prompt_id"] for row in rows])
     if temperature is None:
         say("the validation pairs are too few, or too badly predicted, for a temperature: the rewards stay as they are")
     return temperature

@@ -4,100 +4,28 @@ The field descriptions are also the params table of stages/README.md (`tests/tes
 """
 
 import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from reward_model.common.errors import UserError
+from reward_model.param_types import (
+    Float,
+    Int,
+    Layers,
+    Logger,
+    Optimizer,
+    Scheduler,
+    StepsOrShare,
+    TargetModules,
+    Text,
+)
 
 PARAMS_FILE = Path("params.yaml")
 
-
-def _not_bool(value: Any) -> Any:
-    """YAML's true is no number, though Python's is 1."""
-    if isinstance(value, bool):
-        raise ValueError("a number is wanted, not true or false")
-    return value
-
-
-def _steps_or_share(value: float) -> float:
-    """A number of steps, or below 1 a share of them."""
-    if value >= 1 and value != int(value):
-        raise ValueError("a whole number of steps, or a share below 1, is wanted")
-    return value
-
-
-def _optimizer(value: str) -> str:
-    """A name that transformers knows; it is only loaded for names that are not common."""
-    if value not in ("adamw_torch_fused", "adamw_torch", "adafactor", "sgd"):
-        from transformers.training_args import OptimizerNames
-
-        _require_known(value, [name.value for name in OptimizerNames], "optimizer")
-    return value
-
-
-def _scheduler(value: str) -> str:
-    if value not in ("linear", "cosine", "constant", "constant_with_warmup"):
-        from transformers.trainer_utils import SchedulerType
-
-        _require_known(value, [name.value for name in SchedulerType], "schedule")
-    return value
-
-
-def _integration(value: str) -> str:
-    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-
-    _require_known(value, list(INTEGRATION_TO_CALLBACK), "logger")
-    return value
-
-
-def _require_known(value: str, names: list[str], kind: str) -> None:
-    if value not in names:
-        near = difflib.get_close_matches(value, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
-        raise ValueError(f"transformers has no such {kind} ({hint})")
-
-
-def _target_modules(value: Any) -> Any:
-    """Names of layers, or a regular expression over them, as peft takes them."""
-    names = value if isinstance(value, list) else [value]
-    fault = ValueError("all-linear, a list of names, or a regular expression is wanted")
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise fault
-    if isinstance(value, str):
-        try:
-            re.compile(value)
-        except re.error:
-            raise fault from None
-    return value
-
-
-def _layers(value: Any) -> Any:
-    """A number of layers, a share of them below 1, `auto`, or null for all."""
-    value = yaml.safe_load(value) if isinstance(value, str) else value
-    is_number, is_share = type(value) is int and value >= 1, type(value) is float and 0 < value < 1
-    if value is None or value == "auto" or is_number or is_share:
-        return value
-    raise ValueError("auto, null, a number of layers, or a share of them below 1 is wanted")
-
-
-Int = Annotated[int, BeforeValidator(_not_bool)]
-Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1)]
 
 _strict = ConfigDict(extra="forbid")
 
@@ -122,6 +50,10 @@ class DataParams:
     source: Annotated[str, Field(pattern=r"^(sample|path|hub:[^\s:]+)$")] = Field(
         description="`sample`: AlpacaEval pairs on which two AI annotators agree; `path`: your own, from `data.path`; "
         "`hub:NAME`: a data set of the Hugging Face hub"
+    )
+    sample_labels: Literal["agreed", "votes"] = Field(
+        description="labels of the sample's training pairs: `agreed`, where two annotators agree; `votes`, the mean "
+        "vote of two or more of its 16 annotators as preference (with `keep_ties` where it is 0.5, too)"
     )
     path: Text = Field(description="file or folder, for `path`: JSONL, JSON, CSV or Parquet, plain or gzipped")
     revision: Text = Field(description="branch, tag or commit on the hub, for `hub:NAME`")
@@ -177,7 +109,7 @@ class LoraParams:
     )
     r: Annotated[Int, Field(ge=1)] = Field(description="rank of the adapters")
     lora_alpha: Annotated[Int, Field(ge=1)] = Field(description="adapters are scaled by lora_alpha / r")
-    target_modules: Annotated[str | list[str], PlainValidator(_target_modules)] = Field(
+    target_modules: TargetModules = Field(
         description="layers that get an adapter: `all-linear`, a list of names, or a regular expression"
     )
 
@@ -190,24 +122,29 @@ class TrainParams:
     precision: Literal["auto", "bf16", "fp32"] = Field(
         description="compute precision (weights stay fp32); `auto`: bf16 where the hardware is fast at it"
     )
-    layers: Annotated[int | float | Literal["auto"] | None, PlainValidator(_layers)] = Field(
+    layers: Layers = Field(
         description="layers of the base that are kept, the first ones; null: all; `auto`: the share (1/3, 1/2, 2/3, "
         "5/6, 1) whose linear probe predicts best, by cross-validation; below 1: the nearest of these shares"
     )
     head_init: Literal["zero", "probe"] = Field(
         description="where the reward head starts: `zero`, or at the linear `probe` fitted on the base's frozen states"
     )
-    optim: Annotated[str, AfterValidator(_optimizer)] = Field(
+    loss: Literal["bradley_terry", "plackett_luce"] = Field(
+        description="of each comparison alone (`bradley_terry`), or of whole rankings (`plackett_luce`): prompts whose "
+        "comparisons are all those of three or more responses in an order without ties"
+    )
+    optim: Optimizer = Field(
         description="optimizer, by its name in transformers (`adamw_torch`, `adafactor`, `lion_32bit`, …)"
     )
     learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of the optimizer")
-    lr_scheduler_type: Annotated[str, AfterValidator(_scheduler)] = Field(
+    lr_scheduler_type: Scheduler = Field(
         description="course of the rates after the warm-up, by its name in transformers (`linear`, `cosine`, …)"
     )
     head_learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of the reward head")
     num_train_epochs: Annotated[Float, Field(gt=0)] = Field(description="passes over the training pairs")
     per_device_train_batch_size: Annotated[Int, Field(ge=1)] = Field(
-        description="comparisons in a micro-batch; a prompt that has more is computed in one of its own"
+        description="comparisons in a micro-batch if all are as long as the longest; of shorter ones more are computed "
+        "together, and a prompt that is longer still in a micro-batch of its own"
     )
     gradient_accumulation_steps: Annotated[Int, Field(ge=1)] = Field(
         description="times the batch size = the effective batch: an optimizer step takes whole prompts with up to so "
@@ -220,7 +157,8 @@ class TrainParams:
     weight_decay: Annotated[Float, Field(ge=0)] = Field(description="the optimizer's decoupled weight decay")
     max_grad_norm: Annotated[Float, Field(gt=0)] = Field(description="gradients are clipped to this norm")
     label_smoothing: Annotated[Float, Field(ge=0, lt=0.5)] = Field(
-        description="probability that a label is wrong: the loss counts the swapped pair with this weight"
+        description="probability that a label is wrong: the loss counts the swapped pair with this weight; not with "
+        "`plackett_luce`"
     )
     center_rewards_coefficient: Annotated[Float, Field(ge=0)] | None = Field(
         description="weight of (chosen + rejected)² in the loss, which keeps rewards near zero; null: none"
@@ -232,7 +170,7 @@ class TrainParams:
     torch_empty_cache_steps: Annotated[Int, Field(ge=1)] | None = Field(
         description="steps between two clearings of the device's memory cache; null: never"
     )
-    eval_steps: Annotated[Float, Field(gt=0), AfterValidator(_steps_or_share)] | None = Field(
+    eval_steps: StepsOrShare | None = Field(
         description="steps between two evaluations on validation pairs, or below 1 that share of the run; null: never"
     )
     eval_pairs: Annotated[Int, Field(ge=1)] = Field(description="validation pairs that are evaluated on, at most")
@@ -250,7 +188,7 @@ class TrainParams:
         description="steps between two checkpoints; an interrupted training resumes from the last"
     )
     freeze_layers: Annotated[Int, Field(ge=0)] = Field(description="lowest layers not trained, nor the embeddings")
-    report_to: list[Annotated[str, AfterValidator(_integration)]] = Field(
+    report_to: list[Logger] = Field(
         description="loggers, by their names in transformers (`tensorboard`, `wandb`, `trackio`, …); install them first"
     )
     lora: LoraParams = Field()

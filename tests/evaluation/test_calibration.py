@@ -28,28 +28,32 @@ def own_prompts(count: int) -> list[str]:
 def test_the_fitted_temperature_is_that_of_the_judgements(temperature: float) -> None:
     rng = np.random.default_rng(0)
     margins = judged(rng.normal(0, 2 * temperature, 20_000), temperature, rng)
-    assert fit_temperature(margins) == pytest.approx(temperature, rel=0.06)
+    assert fit_temperature(margins, np.ones(len(margins))) == pytest.approx(temperature, rel=0.06)
 
 
 def test_a_temperature_is_reliable_with_enough_prompts_and_margins_that_tell_something() -> None:
     rng = np.random.default_rng(0)
     margins = judged(rng.normal(0, 4, 200), 2.0, rng)
-    assert reliable_temperature(margins, own_prompts(200)) == fit_temperature(margins)
-    assert reliable_temperature(margins, [str(number % 9) for number in range(200)]) is None, "nine prompts"
-    assert reliable_temperature(-np.abs(margins), own_prompts(200)) is None, "always wrong"
+    assert reliable_temperature(margins, np.ones(len(margins)), own_prompts(200)) == fit_temperature(
+        margins, np.ones(len(margins))
+    )
+    assert reliable_temperature(margins, np.ones(len(margins)), [str(number % 9) for number in range(200)]) is None, (
+        "nine prompts"
+    )
+    assert reliable_temperature(-np.abs(margins), np.ones(200), own_prompts(200)) is None, "always wrong"
 
 
 def test_margins_that_tell_nothing_or_everything_keep_the_temperature_finite() -> None:
     rng = np.random.default_rng(0)
     reversed_margins = -np.abs(rng.normal(size=500))
-    assert fit_temperature(reversed_margins) == pytest.approx(100, rel=0.01)
-    assert fit_temperature(-reversed_margins) == pytest.approx(0.052, rel=0.1)
+    assert fit_temperature(reversed_margins, np.ones(len(reversed_margins))) == pytest.approx(100, rel=0.01)
+    assert fit_temperature(-reversed_margins, np.ones(len(reversed_margins))) == pytest.approx(0.052, rel=0.1)
 
 
 def test_a_few_pairs_that_are_all_judged_rightly_make_no_model_certain() -> None:
     """Of five pairs, a label counts as 6/7."""
     margins = np.full(5, 0.1)
-    calibration = fit_calibration(margins, np.zeros(5), own_prompts(5))
+    calibration = fit_calibration(margins, np.zeros(5), own_prompts(5), np.ones(5))
     assert calibration.probability(0.1) == pytest.approx(6 / 7, abs=0.001)
     assert calibration.noise_margin == pytest.approx(0.1), "five pairs show nothing"
 
@@ -74,7 +78,7 @@ def test_a_model_that_knows_nothing_is_within_noise_everywhere() -> None:
     margins = rng.normal(size=400)
     assert noise_margin(margins, own_prompts(400)) > np.quantile(np.abs(margins), 0.9)
     constant = np.zeros(50)
-    assert fit_calibration(constant, constant, own_prompts(50)).noise_margin == 0.0
+    assert fit_calibration(constant, constant, own_prompts(50), np.ones(50)).noise_margin == 0.0
 
 
 def test_many_pairs_of_one_prompt_show_less_than_pairs_of_many() -> None:
@@ -88,7 +92,7 @@ def test_many_pairs_of_one_prompt_show_less_than_pairs_of_many() -> None:
 def test_normalised_rewards_have_mean_0_and_deviation_1() -> None:
     rng = np.random.default_rng(3)
     chosen, rejected = rng.normal(2, 3, 500), rng.normal(1, 3, 500)
-    calibration = fit_calibration(chosen, rejected, own_prompts(500))
+    calibration = fit_calibration(chosen, rejected, own_prompts(500), np.ones(500))
     normalised = (np.concatenate([chosen, rejected]) - calibration.reward_mean) / calibration.reward_std
     assert (normalised.mean(), normalised.std()) == (pytest.approx(0, abs=1e-9), pytest.approx(1))
     assert calibration.pairs == 500
@@ -108,3 +112,10 @@ def test_what_is_saved_is_loaded_and_rubbish_is_told(tmp_path: Path) -> None:
     (tmp_path / "calibration.json").write_text('{"heat": 1}')
     with pytest.raises(UserError, match="damaged"):
         Calibration.load(tmp_path)
+
+
+def test_the_temperature_of_soft_labels_is_that_at_which_the_probabilities_are_theirs() -> None:
+    margins = np.linspace(0.1, 3, 400)
+    labels = 1 / (1 + np.exp(-margins / 2))
+    assert fit_temperature(margins, labels) == pytest.approx(2, rel=0.02)
+    assert fit_temperature(margins, np.ones(400)) < 1

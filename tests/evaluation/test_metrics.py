@@ -121,7 +121,7 @@ def test_a_mis_scaled_model_has_its_accuracy_and_a_calibration_that_the_temperat
     labels = RNG.random(4000) < 1 / (1 + np.exp(-true_margins))
     margins = np.where(labels, true_margins, -true_margins)
     assert pair_accuracy(20 * margins).mean() == pair_accuracy(margins).mean()
-    found = calibration_figures(20 * margins, temperature=20.0)
+    found = calibration_figures(20 * margins, np.ones(len(margins)), temperature=20.0)
     assert found["ece_before"] > 0.2 > 0.05 > found["ece_after"]
     assert found["brier_before"] > found["brier_after"]
     assert found["loss_before"] == log_loss(20 * margins) > found["loss_after"] == log_loss(margins)
@@ -161,19 +161,33 @@ def test_the_figures_are_those_of_scikit_learn() -> None:
     labels = np.repeat([1, 0], 500)
     assert pair_accuracy(margins).mean() == pytest.approx(accuracy_score(labels, probabilities > 0.5))
     assert log_loss(margins) == pytest.approx(sklearn_log_loss(labels, probabilities))
-    assert brier_score(margins) == pytest.approx(brier_score_loss(labels, probabilities))
+    assert brier_score(margins, np.ones(len(margins))) == pytest.approx(brier_score_loss(labels, probabilities))
     accuracy, confidence = calibration_curve(labels, probabilities, n_bins=20)
-    bins = reliability(margins)
+    bins = reliability(margins, np.ones(len(margins)))
     assert bins["accuracy"].tolist() == pytest.approx(accuracy[-len(bins) :].tolist())
     assert bins["confidence"].tolist() == pytest.approx(confidence[-len(bins) :].tolist())
     assert int(bins["pairs"].to_numpy().sum()) == 500
     assert len(bins) >= 8
 
 
+def test_soft_labels_count_in_the_loss_and_in_the_calibration() -> None:
+    """People who are of two minds: a model that says so has the lower loss, and is calibrated."""
+    margins, columns = np.full(200, math.log(3)), {"preference": [0.75, None] * 100}
+    labels = np.array([0.75, 1.0] * 100)
+    found = figures(table(margins, **columns))
+    both = np.stack([labels, 1 - labels]).ravel()
+    outcomes, odds = np.repeat([1, 0], 200), np.tile(_odds(margins), 2)
+    assert found["loss"] == pytest.approx(sklearn_log_loss(outcomes, odds, sample_weight=both))
+    assert found["loss"] > figures(table(margins))["loss"]
+    assert found["accuracy"] == 1.0, "the side that most prefer"
+    assert figures(table(margins, preference=0.75))["calibration"]["ece_before"] == pytest.approx(0)
+    assert figures(table(margins))["calibration"]["ece_before"] == pytest.approx(0.25)
+
+
 def test_the_calibration_error_of_known_bins() -> None:
     """Four pairs at confidence 0.73, of which half are right: 0.23 off."""
     margins = np.array([1.0, 1.0, -1.0, -1.0])
-    assert expected_calibration_error(margins) == pytest.approx(1 / (1 + math.exp(-1)) - 0.5)
+    assert expected_calibration_error(margins, np.ones(len(margins))) == pytest.approx(1 / (1 + math.exp(-1)) - 0.5)
 
 
 def test_traits_tell_what_labels_and_model_prefer() -> None:

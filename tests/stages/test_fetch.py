@@ -75,7 +75,9 @@ def test_the_sample_joins_both_annotators_verdicts_whatever_the_order_of_the_out
         "gpt4": gpt4,
         "cohere": cohere,
     }
-    files = {fetch.ALPACA_EVAL_JUDGEMENTS.format(annotator=name): json.dumps(own) for name, own in judgements.items()}
+    files = {
+        fetch.ALPACA_EVAL_JUDGEMENTS.format(annotator=name, seed=0): json.dumps(own) for name, own in judgements.items()
+    }
     wheel_of(tmp_path, "w", files)
     rows = fetch.judged_twice(tmp_path / "w-1.0-py3-none-any.whl")
     assert rows == [
@@ -89,6 +91,25 @@ def test_the_sample_joins_both_annotators_verdicts_whatever_the_order_of_the_out
             "judges": {"cohere": [2]},
         },
         {"prompt": "tie", "response_1": "a", "response_2": "b", "claude": [0], "gpt4": [0], "judges": {}},
+    ]
+
+
+def test_votes_are_the_mean_over_annotators_each_with_one(tmp_path: Path) -> None:
+    judgements = {
+        ("claude", 0): [judgement("Q", "a", "b", 1), judgement("Q", "b", "a", 1), judgement("alone", "a", "b", 1)],
+        ("claude", 1): [judgement("Q", "b", "a", "2"), judgement("tie", "a", "b", 0)],
+        ("gpt4", 0): [judgement("Q", "a", "b", 1), judgement("tie", "b", "a", 3), judgement("failed", "a", "b", -1)],
+        ("cohere", 3): [judgement("Q", "a", "b", 2), judgement("failed", "a", "b", 1), judgement("number", "a", 4, 1)],  # type: ignore[arg-type]
+    }
+    files = {
+        fetch.ALPACA_EVAL_JUDGEMENTS.format(annotator=name, seed=seed): json.dumps(own)
+        for (name, seed), own in judgements.items()
+    }
+    wheel_of(tmp_path, "w", files | {"alpaca_eval/evaluators_configs/claude/other.json": "[]"})
+    # claude: 1, 0, 1 → 2/3; gpt4: 1; cohere: 0
+    assert fetch.mean_votes(tmp_path / "w-1.0-py3-none-any.whl") == [
+        {"prompt": "Q", "response_1": "a", "response_2": "b", "preference": pytest.approx(5 / 9), "annotators": 3},
+        {"prompt": "tie", "response_1": "a", "response_2": "b", "preference": 0.5, "annotators": 2},
     ]
 
 

@@ -20,6 +20,7 @@ from reward_model.params import Params
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES, PLOTS = PIPELINE["stages"], PIPELINE["plots"]
 PACKAGE = ROOT / "stages/reward_model"
+PARAMS = {PACKAGE / "params.py", PACKAGE / "param_types.py"}
 DVC = (sys.executable, "-m", "dvc")
 # The stages call `python`: it must be this one.
 ENVIRONMENT = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
@@ -73,7 +74,7 @@ def modules_below(path: Path) -> set[Path]:
 def test_a_stage_depends_on_its_script_and_every_module_it_reaches(name: str) -> None:
     script = script_of(STAGES[name])
     # DVC watches the values of params.yaml; no key has a default in params.py.
-    wanted = {script, PACKAGE / "__init__.py", *reached(script)} - {PACKAGE / "params.py"}
+    wanted = {script, PACKAGE / "__init__.py", *reached(script)} - PARAMS
     deps = [ROOT / dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")]
     assert set().union(*map(modules_below, deps)) >= wanted
     ground = {PACKAGE / room for room in GROUND}
@@ -104,7 +105,7 @@ def test_imports_run_down_the_rooms_only() -> None:
     for height, room in enumerate(ROOMS):
         assert not (PACKAGE / room / "__init__.py").read_text(), "what is there would be imported by the scorer"
         for module in modules_below(PACKAGE / room):
-            below = {PACKAGE / "params.py", *(PACKAGE / name for name in ROOMS[: height + 1])}
+            below = {*PARAMS, *(PACKAGE / name for name in ROOMS[: height + 1])}
             wrong = {path for path in imports(module) if not below & {path, path.parent}}
             assert not wrong, f"{module.relative_to(PACKAGE)} imports what stands above it"
 
@@ -115,7 +116,8 @@ def test_there_is_no_circle_of_imports() -> None:
 
 
 def test_params_are_the_roots_own() -> None:
-    assert imports(PACKAGE / "params.py") == {PACKAGE / "common/errors.py"}
+    assert imports(PACKAGE / "params.py") == {PACKAGE / "common/errors.py", PACKAGE / "param_types.py"}
+    assert imports(PACKAGE / "param_types.py") == set()
 
 
 def test_every_stage_says_what_it_makes() -> None:

@@ -163,3 +163,46 @@ def test_a_sample_row_is_a_pair_only_where_both_annotators_agree(
     else:
         pair = prepare.pair_from_alpaca_eval(row)
         assert (pair.chosen, pair.rejected) == outcome
+
+
+def test_votes_are_trained_on_and_agreed_labels_evaluated_on(project: Project) -> None:
+    prompts = [f"Question number {number}, please?" for number in range(60)]
+    agreed = [
+        {"prompt": prompt, "response_1": "yes", "response_2": "no", "claude": [2], "gpt4": [2], "judges": {}}
+        for prompt in prompts
+    ]
+    preferences = [0.25, 0.9, 0.5]
+    voted = [
+        {"prompt": prompt, "response_1": one, "response_2": other, "preference": preference, "annotators": 4}
+        for prompt in prompts
+        for (one, other), preference in zip(
+            [("yes", "no"), ("yes", "maybe"), ("no", "maybe")], preferences, strict=True
+        )
+    ]
+    write_rows(project.folder / "data/raw/sample.jsonl", agreed)
+    write_rows(project.folder / "data/raw/votes.jsonl", [*voted, voted[0] | {"response_2": ""}])
+    project.set_params({"data.source": "sample", "data.sample_labels": "agreed"})
+    project.stage("prepare")
+    before = {name: read_pairs(project, name) for name in ("train", "validation", "heldout")}
+    project.set_params({"data.sample_labels": "votes"})
+    project.stage("prepare")
+    assert read_pairs(project, "validation") == before["validation"]
+    assert read_pairs(project, "heldout") == before["heldout"]
+    train = read_pairs(project, "train")
+    assert {pair["prompt"][0]["content"] for pair in train} == {
+        pair["prompt"][0]["content"] for pair in before["train"]
+    }
+    assert {(pair["chosen"], pair["rejected"], pair["preference"]) for pair in train} == {
+        ("no", "yes", 0.75),
+        ("yes", "maybe", 0.9),
+    }
+    assert project.read("metrics/data.json")["votes"] == {"rows": 181, "kept": 120, "skipped": {"empty": 1, "tie": 60}}
+    project.set_params({"data.keep_ties": True})
+    project.stage("prepare")
+    assert ("no", "maybe", 0.5) in {
+        (pair["chosen"], pair["rejected"], pair["preference"]) for pair in read_pairs(project, "train")
+    }
+
+
+def read_pairs(project: Project, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (project.folder / f"data/pairs/{name}.jsonl").read_text().splitlines()]

@@ -20,7 +20,7 @@ from reward_model.modeling.model import build_reward_model, save_reward_model
 from reward_model.params import TrainParams
 from reward_model.training import config as training_config
 from reward_model.training import run as training_run
-from reward_model.training.losses import PairTotals, pair_losses
+from reward_model.training.losses import PairTotals, centring_losses, pair_losses
 from reward_model.training.run import TrainingResult, train
 from reward_model.training.sampler import PairCollator
 from reward_model.training.trainer import PairTrainer
@@ -151,8 +151,8 @@ def test_pair_losses_are_the_formulas() -> None:
     assert torch.equal(pair_losses(chosen, rejected, margin), -F.logsigmoid(difference))
     smoothed = -0.9 * F.logsigmoid(difference) - 0.1 * F.logsigmoid(-difference)
     torch.testing.assert_close(pair_losses(chosen, rejected, margin, 0.1), smoothed)
-    centred = -F.logsigmoid(difference) + 0.01 * (chosen + rejected) ** 2
-    torch.testing.assert_close(pair_losses(chosen, rejected, margin, 0.0, 0.01), centred)
+    torch.testing.assert_close(centring_losses(chosen, rejected, 0.01), 0.01 * (chosen + rejected) ** 2)
+    assert centring_losses(chosen, rejected, None).tolist() == [0, 0]
 
 
 def test_the_loss_of_a_soft_label_is_the_cross_entropy_with_it() -> None:
@@ -161,9 +161,8 @@ def test_the_loss_of_a_soft_label_is_the_cross_entropy_with_it() -> None:
     found = pair_losses(chosen, rejected, margin, preference=label)
     torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(difference, label, reduction="none"))
     smoothed = 0.9 * label + 0.1 * (1 - label)
-    found = pair_losses(chosen, rejected, margin, 0.1, 0.01, label)
-    expected = F.binary_cross_entropy_with_logits(difference, smoothed, reduction="none")
-    torch.testing.assert_close(found, expected + 0.01 * (chosen + rejected) ** 2)
+    found = pair_losses(chosen, rejected, margin, 0.1, label)
+    torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(difference, smoothed, reduction="none"))
 
 
 def test_training_on_ties_alone_brings_the_rewards_together_and_on_doubtful_pairs_less_far_apart(
@@ -390,7 +389,7 @@ def test_other_optimizers_and_schedules_train(tiny_base: Path, changes: dict[str
         ({"report_to": ["wandb"]}, r"train\.report_to: not installed: wandb \(pip install"),
         ({"optim": "adamw_bnb_8bit"}, r"train\.optim: adamw_bnb_8bit cannot be had: "),
         ({"lr_scheduler_type": "cosine_with_min_lr"}, r"train\.lr_scheduler_type: cosine_with_min_lr cannot be had: "),
-        ({"report_to": ["dvclive"]}, r"train\.report_to: dvclive would rewrite dvc\.yaml"),
+        ({"loss": "plackett_luce", "label_smoothing": 0.1}, r"label_smoothing is for train\.loss: bradley_terry"),
         ({"lr_scheduler_type": "greedy", "eval_steps": None}, r"greedy goes by evaluations: set train\.eval_steps"),
         ({"keep": "best", "eval_steps": None}, r"train\.keep: best goes by evaluations: set train\.eval_steps"),
         ({"early_stopping_patience": 1, "eval_steps": None}, r"early_stopping_patience goes by evaluations"),

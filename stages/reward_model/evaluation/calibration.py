@@ -67,17 +67,20 @@ class Calibration:
         write_json(path, asdict(self))
 
 
-def fit_calibration(chosen: FloatArray, rejected: FloatArray, prompt_ids: Sequence[str]) -> Calibration:
+def fit_calibration(
+    chosen: FloatArray, rejected: FloatArray, prompt_ids: Sequence[str], labels: FloatArray
+) -> Calibration:
     """Fit the calibration on validation pairs.
 
     Args:
         chosen: rewards of the chosen responses, shape (pairs,).
         rejected: rewards of the rejected ones.
         prompt_ids: the pairs' prompts; pairs of one prompt are not independent.
+        labels: the probability that chosen is better, shape (pairs,).
     """
     rewards = np.concatenate([chosen, rejected])
     return Calibration(
-        temperature=fit_temperature(chosen - rejected),
+        temperature=fit_temperature(chosen - rejected, labels),
         noise_margin=noise_margin(chosen - rejected, prompt_ids),
         reward_mean=float(rewards.mean()),
         reward_std=float(rewards.std()),
@@ -85,29 +88,29 @@ def fit_calibration(chosen: FloatArray, rejected: FloatArray, prompt_ids: Sequen
     )
 
 
-def fit_temperature(margins: FloatArray) -> float:
+def fit_temperature(margins: FloatArray, labels: FloatArray) -> float:
     """The temperature with the least log loss (Guo et al. 2017, arXiv:1706.04599), between 0.01 and 100.
 
-    The label of n pairs counts as (n + 1) / (n + 2) instead of 1 (Platt 1999), so that a few pairs that are all judged
-    rightly do not make the model certain.
+    A label of 1 among n pairs counts as (n + 1) / (n + 2) (Platt 1999), so that a few pairs that are all judged rightly
+    do not make the model certain.
     """
     from scipy.optimize import minimize_scalar  # slow to import, and scoring does not fit
 
-    label = (len(margins) + 1) / (len(margins) + 2)
+    smoothed = (labels * len(margins) + 1) / (len(margins) + 2)
 
     def loss(log_temperature: float) -> float:
         log_odds = margins / math.exp(log_temperature)
-        return float((label * np.logaddexp(0, -log_odds) + (1 - label) * np.logaddexp(0, log_odds)).mean())
+        return float((smoothed * np.logaddexp(0, -log_odds) + (1 - smoothed) * np.logaddexp(0, log_odds)).mean())
 
     best: Any = minimize_scalar(loss, bounds=(math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)), method="bounded")
     return math.exp(float(best.x))
 
 
-def reliable_temperature(margins: FloatArray, prompt_ids: Sequence[str]) -> float | None:
+def reliable_temperature(margins: FloatArray, labels: FloatArray, prompt_ids: Sequence[str]) -> float | None:
     """As `fit_temperature`; None for fewer than `MIN_PROMPTS` prompts, or where the margins tell next to nothing."""
     if len(set(prompt_ids)) < MIN_PROMPTS:
         return None
-    temperature = fit_temperature(margins)
+    temperature = fit_temperature(margins, labels)
     return temperature if temperature < MAX_RELIABLE else None
 
 

@@ -4,6 +4,7 @@ Pairs come as a table (pandas), a row each, with the columns
 
     prompt_id                                 pairs of one prompt are not independent
     source                                    where a pair comes from
+    preference                                if any: the probability that chosen is better; 1 where it is not given
     chosen_reward, rejected_reward            the model's
     chosen_characters, rejected_characters    lengths of the responses
     chosen_lists, rejected_lists, ...         by trait of `response_style.TRAITS`, whether the response has it
@@ -41,11 +42,12 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
         seed: of the resampling.
 
     Returns:
-        n; prompts; accuracy and accuracy_ci95; ties; loss, the mean of -log sigmoid(margin) in nats; `margin_figures`;
+        n; prompts; accuracy and accuracy_ci95; ties; loss, the mean cross-entropy of sigmoid(margin) with the labels,
+        in nats; `margin_figures`;
         `baseline_figures`; loss_gain, as `loss_gain`, over the fitted baselines; length and traits, for what the model
         leans on; calibration; by_source. With fewer than `MIN_PROMPTS` prompts there is no interval (None).
     """
-    margins = compute_margins(pairs)
+    margins, labels = compute_margins(pairs), read_labels(pairs)
     correct = pair_accuracy(margins)
     bootstrap = Bootstrap(pairs["prompt_id"].tolist(), bootstrap_samples, seed)
     baselines = baseline_margins(pairs)
@@ -53,15 +55,15 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
         **accuracy_figures(correct, bootstrap),
         "prompts": len(set(bootstrap.prompts)),
         "ties": int((margins == 0).sum()),
-        "loss": float(log_loss(margins)),
+        "loss": log_loss(margins, labels),
         **margin_figures(pairs),
         **baseline_figures(correct, baselines, bootstrap),
-        "loss_gain": loss_gain(margins, {name: baselines[name] for name in FITTED_BASELINES}, bootstrap),
+        "loss_gain": loss_gain(margins, labels, {name: baselines[name] for name in FITTED_BASELINES}, bootstrap),
         "length_matched": group_figures(correct[about_equal_lengths(pairs)]),
         "shorter_preferred": group_figures(correct[length_differences(pairs) < 0]),
         "length_correlation": length_correlation(pairs),
         "traits": {trait: trait_figures(pairs, trait) for trait in TRAITS},
-        "calibration": calibration_figures(margins, temperature),
+        "calibration": calibration_figures(margins, labels, temperature),
         "by_source": by_source(pairs, bootstrap_samples, seed),
     }
 
@@ -120,23 +122,31 @@ def column(pairs: pd.DataFrame, column: str) -> FloatArray:
     return np.asarray(pairs[column], dtype=float)
 
 
-def log_losses(margins: FloatArray) -> FloatArray:
-    """-log sigmoid(margin) in nats, shape (pairs,)."""
-    return np.logaddexp(0, -margins)
+def read_labels(pairs: pd.DataFrame) -> FloatArray:
+    """The probability that chosen is better, by the labels, shape (pairs,)."""
+    return column(pairs.fillna({"preference": 1.0}), "preference") if "preference" in pairs else np.ones(len(pairs))
 
 
-def log_loss(margins: FloatArray) -> float:
+def log_losses(margins: FloatArray, labels: FloatArray | float = 1.0) -> FloatArray:
+    """The cross-entropy of sigmoid(margin) with the labels in nats, shape (pairs,); -log sigmoid(margin) where 1."""
+    return labels * np.logaddexp(0, -margins) + (1 - labels) * np.logaddexp(0, margins)
+
+
+def log_loss(margins: FloatArray, labels: FloatArray | float = 1.0) -> float:
     """The mean of `log_losses`."""
-    return float(log_losses(margins).mean())
+    return float(log_losses(margins, labels).mean())
 
 
-def loss_gain(margins: FloatArray, baselines: Mapping[str, FloatArray], bootstrap: Bootstrap) -> dict[str, Any]:
+def loss_gain(
+    margins: FloatArray, labels: FloatArray, baselines: Mapping[str, FloatArray], bootstrap: Bootstrap
+) -> dict[str, Any]:
     """How much lower the model's log loss is than that of the best baseline that gives probabilities.
 
     Of the margins as they are, at temperature 1: a model that is too sure of itself loses by it.
 
     Args:
         margins: the model's.
+        labels: as `read_labels`.
         baselines: log odds that chosen is the preferred one, by name.
         bootstrap: of the pairs.
 
@@ -144,9 +154,9 @@ def loss_gain(margins: FloatArray, baselines: Mapping[str, FloatArray], bootstra
         baselines, the log loss of each; best, the name of the one with the lowest; gain and its ci95 (paired), in nats;
         a verdict.
     """
-    losses = {name: log_loss(values) for name, values in baselines.items()}
+    losses = {name: log_loss(values, labels) for name, values in baselines.items()}
     best = min(losses, key=losses.__getitem__)
-    gains = log_losses(baselines[best]) - log_losses(margins)
+    gains = log_losses(baselines[best], labels) - log_losses(margins, labels)
     interval = bootstrap.interval(gains)
     return {
         "baselines": losses,
@@ -232,39 +242,42 @@ def trait_figures(pairs: pd.DataFrame, trait: str) -> dict[str, Any]:
     }
 
 
-def calibration_figures(margins: FloatArray, temperature: float) -> dict[str, float]:
+def calibration_figures(margins: FloatArray, labels: FloatArray, temperature: float) -> dict[str, float]:
     """How well sigmoid(margin), and sigmoid(margin / temperature), tell how often the model is right."""
+    scaled = margins / temperature
     return {
         "temperature": temperature,
-        "ece_before": expected_calibration_error(margins),
-        "ece_after": expected_calibration_error(margins / temperature),
-        "brier_before": brier_score(margins),
-        "brier_after": brier_score(margins / temperature),
-        "loss_before": log_loss(margins),
-        "loss_after": log_loss(margins / temperature),
+        "ece_before": expected_calibration_error(margins, labels),
+        "ece_after": expected_calibration_error(scaled, labels),
+        "brier_before": brier_score(margins, labels),
+        "brier_after": brier_score(scaled, labels),
+        "loss_before": log_loss(margins, labels),
+        "loss_after": log_loss(scaled, labels),
     }
 
 
-def brier_score(margins: FloatArray) -> float:
-    """The mean squared distance of sigmoid(margin) from 1 (Brier 1950)."""
-    return float(np.square(1 - _sigmoid(margins)).mean())
+def brier_score(margins: FloatArray, labels: FloatArray) -> float:
+    """The mean squared distance of sigmoid(margin) from the label (Brier 1950)."""
+    return float(np.square(labels - _sigmoid(margins)).mean())
 
 
-def expected_calibration_error(margins: FloatArray) -> float:
+def expected_calibration_error(margins: FloatArray, labels: FloatArray) -> float:
     """Mean distance of accuracy from confidence over ten bins of confidence, by their size (Naeini et al. 2015)."""
-    bins = reliability(margins)
+    bins = reliability(margins, labels)
     distances = np.abs(column(bins, "accuracy") - column(bins, "confidence"))
     return float(np.average(distances, weights=column(bins, "pairs")))
 
 
-def reliability(margins: FloatArray) -> pd.DataFrame:
+def reliability(margins: FloatArray, labels: FloatArray) -> pd.DataFrame:
     """Bins of confidence, sigmoid(|margin|), from 1/2 to 1: mean confidence and accuracy, and pairs, of each.
 
-    The index is the bin's number; bins without pairs are left out.
+    A soft label counts as the share of people who agree with the model. The index is the bin's number; bins without
+    pairs are left out.
     """
     confidence = _sigmoid(np.abs(margins))
     number = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    table = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": pair_accuracy(margins)})
+    agreement = labels * pair_accuracy(margins) + (1 - labels) * pair_accuracy(-margins)
+    table = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": agreement})
     return table.groupby("bin").agg(
         confidence=("confidence", "mean"), accuracy=("accuracy", "mean"), pairs=("accuracy", "size")
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reward_model.common.accuracy import pair_accuracy
-from reward_model.evaluation.metrics import BINS, column, compute_margins, reliability
+from reward_model.evaluation.metrics import BINS, column, compute_margins, read_labels, reliability
 
 Sets = Mapping[str, pd.DataFrame]  # by name, tables as in `metrics`
 Rows = list[dict[str, Any]]
@@ -43,7 +43,9 @@ def reliability_diagram(sets: Sets, temperature: float) -> Rows:
     middles = [0.5 + (number + 0.5) / (2 * BINS) for number in range(BINS)]
     rows: Rows = [{"set": PERFECT, "confidence": middle, "accuracy": middle, "pairs": 0} for middle in middles]
     for name, pairs in sets.items():
-        for number, row in reliability(compute_margins(pairs) / temperature).to_dict("index").items():
+        for number, row in (
+            reliability(compute_margins(pairs) / temperature, read_labels(pairs)).to_dict("index").items()
+        ):
             middle, count = middles[int(str(number))], int(row["pairs"])
             rows.append({"set": name, "confidence": middle, "accuracy": float(row["accuracy"]), "pairs": count})
     return rows

@@ -177,7 +177,7 @@ class MatrixAttention(torch.autograd.Function):
         weights = _weights(rows, key[0], mask)
         of_value = torch.bmm(weights.transpose(1, 2), of_output)
         of_weights = torch.bmm(of_output, value[0].transpose(1, 2))
-        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
         of_query = torch.bmm(of_scores, key[0]).mul_(ctx.scale).view_as(gradients[0])
         of_key = torch.bmm(of_scores.transpose(1, 2), rows)
         return of_query, of_key[None], of_value[None], None, None

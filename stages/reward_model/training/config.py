@@ -49,7 +49,7 @@ def reward_config(params: TrainParams, compute: Compute, folder: Path, steps: in
         save_steps=params.save_steps,
         metric_for_best_model="loss",
         greater_is_better=False,
-        report_to=params.report_to or "none",
+        report_to=[name for name in params.report_to if name != "dvclive"] or "none",  # that is added with settings
         disable_tqdm=True,
         dataloader_pin_memory=compute.device.type == "cuda",
         remove_unused_columns=False,
@@ -80,7 +80,8 @@ def check_options(params: TrainParams) -> None:
     """Refuse before any work what would fail in the middle of it.
 
     Raises:
-        UserError: a logger cannot be had, or something goes by evaluations and there are none.
+        UserError: a logger cannot be had, something goes by evaluations and there are none, or options do not go
+            together.
     """
     set_up_loggers(params.report_to)
     wanted = {
@@ -91,6 +92,8 @@ def check_options(params: TrainParams) -> None:
     for key, is_wanted in wanted.items():
         if is_wanted and params.eval_steps is None:
             raise UserError(f"{key} goes by evaluations: set train.eval_steps")
+    if params.loss == "plackett_luce" and params.label_smoothing:
+        raise UserError("train.label_smoothing is for train.loss: bradley_terry; set it to 0")
 
 
 def evaluation_interval(eval_steps: float | None, steps: int) -> int | None:

@@ -23,7 +23,9 @@ def lean_layers(model: torch.nn.Module) -> Iterator[list[torch.nn.Module]]:
     """
     changed = [(layer, lean) for layer in model.modules() if (lean := _lean_forward(layer)) and _agree(layer, lean)]
     changed += [
-        (layer, partial(_rotary, layer)) for layer in model.modules() if type(layer).__name__.endswith("RotaryEmbedding")
+        (layer, partial(_rotary, layer))
+        for layer in model.modules()
+        if type(layer).__name__.endswith("RotaryEmbedding")
     ]
     for layer, lean in changed:
         layer.forward = lean

@@ -52,18 +52,19 @@ def pair_losses(
     rejected: torch.Tensor,
     margin: torch.Tensor,
     label_smoothing: float = 0.0,
-    center_rewards_coefficient: float | None = None,
     preference: torch.Tensor | float = 1.0,
 ) -> torch.Tensor:
     """Bradley-Terry loss of each pair, shape (pairs,): -log sigmoid(chosen - rejected - margin).
 
     With a preference, the probability that chosen is better, it is the cross-entropy with it. The margin is that of
     Llama 2 (arXiv:2307.09288, eq. 2); label smoothing is conservative DPO's (Mitchell 2023: the label is swapped with
-    this probability); centring is arXiv:2312.09244, eq. 2, as in TRL.
+    this probability).
     """
     difference = chosen - rejected - margin
     label = preference * (1 - label_smoothing) + (1 - preference) * label_smoothing
-    losses = -F.logsigmoid(difference) * label - F.logsigmoid(-difference) * (1 - label)
-    if center_rewards_coefficient is not None:
-        losses = losses + center_rewards_coefficient * (chosen + rejected) ** 2
-    return losses
+    return -F.logsigmoid(difference) * label - F.logsigmoid(-difference) * (1 - label)
+
+
+def centring_losses(chosen: torch.Tensor, rejected: torch.Tensor, coefficient: float | None) -> torch.Tensor:
+    """What keeps the rewards of each pair near zero, shape (pairs,): arXiv:2312.09244, eq. 2, as in TRL."""
+    return (coefficient or 0.0) * (chosen + rejected) ** 2

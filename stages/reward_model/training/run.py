@@ -36,8 +36,10 @@ from reward_model.training.distributed import is_main_process, require_known_sha
 from reward_model.training.freezing import freeze_layers
 from reward_model.training.interrupt import StopRequest, catch_stop_signals
 from reward_model.training.lean_layers import lean_layers
+from reward_model.training.loggers import dvclive_callback
 from reward_model.training.lora import lora_adapters
 from reward_model.training.oom import DeviceFailed, release_memory
+from reward_model.training.rankings import count_rankings
 from reward_model.training.sampler import PairCollator, labelled_row
 from reward_model.training.trainer import PairTrainer
 from reward_model.training.validation import MIN_PROMPTS, Validation
@@ -94,6 +96,8 @@ class Training:
         progress = ProgressBar(trainer, labelled)
         trainer.add_callback(progress)
         interval = evaluation_interval(self.params.eval_steps, len(trainer.plan.steps))
+        if "dvclive" in self.params.report_to and is_main_process():
+            trainer.add_callback(dvclive_callback(resumes=latest is not None))
         if trainer.validation is not None and interval is not None:
             trainer.add_callback(EvaluationCallback(interval))
         trainer.add_callback(ResumeAndStopCallback(trainer, self.stop))
@@ -132,7 +136,14 @@ class Training:
             labelled_row(pair, number, weight)
             for number, (pair, weight) in enumerate(zip([*self.pairs, padding], [*plan.weights, 0.0], strict=True))
         ]
-        collate = PairCollator(self.encoder.contract.pad_token_id, layout, self.compact_ids)
+        rank = self.params.loss == "plackett_luce"
+        collate = PairCollator(self.encoder.contract.pad_token_id, layout, self.compact_ids, rank)
+        rankings, ranked = count_rankings(rows, plan.micro_batches) if rank else (0, 0)
+        if rank and is_main_process():
+            say(
+                f"rankings computed whole: {rankings}, with {ranked} of {len(self.pairs)} comparisons; the others are "
+                "trained on as pairs"
+            )
         trainer = PairTrainer(
             model=self.model,
             args=config,
@@ -143,6 +154,7 @@ class Training:
             labelled=sum(not pair.get("degenerate") for pair in self.pairs),
             pair_ids=[str(pair.get("id", number)) for number, pair in enumerate(self.pairs)],
             plan=plan,
+            rankings=rankings,
             validation=self._validation(collate),
             checkpoints=self.checkpoints,
             on_cpu=compute.device.type == "cpu",
@@ -242,6 +254,7 @@ def summarize(trainer: PairTrainer, params: TrainParams, compute: Compute, layou
         "device_problems": list(compute.problems),
         "step_downs": trainer.step_downs,
         "layout": layout.__name__.removesuffix("_batch"),
+        "rankings": trainer.rankings,
         "ties": trainer.totals.ties,
         **trainer.totals.means(),
         "kept_step": trainer.kept_step,

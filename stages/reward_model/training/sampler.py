@@ -25,6 +25,7 @@ from reward_model.modeling.batching import (
     packed_length,
     padded_batch,
 )
+from reward_model.training.rankings import NONE, find_rankings
 
 LABELS = ("margin", "preference", "weight")  # of a comparison, numbers
 
@@ -34,27 +35,33 @@ MicroBatch = list[int]  # the numbers of its comparisons
 
 @dataclass
 class PairCollator:
-    """Make a batch of rows that have number, prompt_id, chosen_ids, rejected_ids, margin, preference and weight."""
+    """Make a batch of rows as `labelled_row` makes them."""
 
     pad_token_id: int
     layout: Layout
     compact_ids: torch.Tensor  # the model's id of every token
+    rank: bool = False  # whether rankings are looked for
 
     def __call__(self, pairs: Sequence[PairRow]) -> Batch:
         """A batch of the distinct responses in the layout, with a few fields more.
 
         Returns:
             As the layout, of N sequences; chosen and rejected, which of the sequences each pair compares, margin,
-            preference, weight and number of the pairs, each (pairs,).
+            preference, weight and number of the pairs, and the number of their ranking or `NONE`, each (pairs,);
+            rankings (R, M), which sequences they rank, the best first, filled up with `NONE`.
         """
         groups, places = distinct_groups(pairs)
         starts = list(accumulate(map(len, groups), initial=0))
         batch = self.layout(groups, self.pad_token_id)
         batch["input_ids"] = self.compact_ids[batch["input_ids"]]
-        sides = torch.tensor([[starts[group] + place for group, place in of_pair] for of_pair in places])
+        sides = [(starts[one] + place, starts[other] + behind) for (one, place), (other, behind) in places]
+        rankings, ranking_of = find_rankings(pairs, sides) if self.rank else ([], [NONE] * len(pairs))
+        most = max(map(len, rankings), default=0)
         return batch | {
-            "chosen": sides[:, 0],
-            "rejected": sides[:, 1],
+            "chosen": torch.tensor([chosen for chosen, _ in sides]),
+            "rejected": torch.tensor([rejected for _, rejected in sides]),
+            "rankings": torch.tensor([ranking + [NONE] * (most - len(ranking)) for ranking in rankings]),
+            "ranking_of": torch.tensor(ranking_of),
             **{name: torch.tensor([float(pair[name]) for pair in pairs]) for name in LABELS},
             "numbers": torch.tensor([pair["number"] for pair in pairs]),
         }
@@ -139,15 +146,19 @@ class TrainingPlan(Dataset[Step]):
         return self.steps[item // self.processes][item % self.processes]
 
     @property
+    def micro_batches(self) -> list[MicroBatch]:
+        """All micro-batches in the order of the steps."""
+        return [each for shares in self.steps for share in shares for each in share.micro_batches]
+
+    @property
     def comparisons(self) -> list[int]:
         """The numbers of the comparisons in the order of the steps."""
-        micro_batches = [each for shares in self.steps for share in shares for each in share.micro_batches]
-        return [number for numbers in micro_batches for number in numbers if number < len(self.rows)]
+        return [number for numbers in self.micro_batches for number in numbers if number < len(self.rows)]
 
     @property
     def largest_micro_batch(self) -> int:
         """Comparisons in the largest micro-batch."""
-        return max(len(numbers) for shares in self.steps for share in shares for numbers in share.micro_batches)
+        return max(map(len, self.micro_batches))
 
     @property
     def prompts_in_parts(self) -> int:
@@ -184,12 +195,14 @@ def comparison_weights(rows: Sequence[PairRow], weigh: str) -> list[float]:
 
 def labelled_row(row: PairRow, number: int, weight: float) -> dict[str, Any]:
     """A row of data/tokens as `PairCollator` takes it."""
-    preference = row.get("preference")
+    preference = 1.0 if row.get("preference") is None else row["preference"]
     return {
         **{key: row[key] for key in ("prompt_id", "chosen_ids", "rejected_ids", "margin")},
-        "preference": 1.0 if preference is None else preference,
+        "preference": preference,
         "weight": weight,
         "number": number,
+        # Rankings tell an order and no more; degenerate responses are in none.
+        "ranked": preference == 1 and row["margin"] == 0 and not row.get("degenerate"),
     }
 
 

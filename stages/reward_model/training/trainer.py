@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, cast
 
@@ -18,9 +19,10 @@ from reward_model.modeling.batching import Batch
 from reward_model.params import TrainParams
 from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import Checkpoints
-from reward_model.training.losses import PairTotals, pair_losses
+from reward_model.training.losses import PairTotals, centring_losses, pair_losses
 from reward_model.training.oom import DeviceFailed, MemoryFallback, is_out_of_memory, release_memory
 from reward_model.training.optimizer import refuse_option, separate_head
+from reward_model.training.rankings import NONE, ranking_losses
 from reward_model.training.sampler import LABELS, MicroBatch, Step, TrainingPlan
 from reward_model.training.saving import SavingTrainer
 from reward_model.training.validation import MIN_PROMPTS, Validation
@@ -44,6 +46,7 @@ class PairTrainer(SavingTrainer):
         params: TrainParams,
         pair_ids: list[str],
         plan: TrainingPlan,
+        rankings: int,
         labelled: int,
         validation: Validation | None,
         checkpoints: Checkpoints,
@@ -54,6 +57,7 @@ class PairTrainer(SavingTrainer):
         self.params = params
         self.pair_ids = pair_ids
         self.plan = plan
+        self.rankings = rankings  # computed whole
         self.labelled = labelled  # pairs, the first ones; the others are degenerate and not counted
         self.validation = validation
         self.stopped_early = False
@@ -115,16 +119,14 @@ class PairTrainer(SavingTrainer):
         margin, preference, weight = (inputs.pop(name) for name in LABELS)
         numbers = inputs.pop("numbers")
         sides = inputs.pop("chosen"), inputs.pop("rejected")
+        rankings, ranking_of = inputs.pop("rankings"), inputs.pop("ranking_of")
         scores = model(**inputs)
         chosen, rejected = (scores[side] for side in sides)
-        losses = pair_losses(
-            chosen,
-            rejected,
-            margin,
-            self.params.label_smoothing,
-            self.params.center_rewards_coefficient,
-            preference,
-        )
+        losses = pair_losses(chosen, rejected, margin, self.params.label_smoothing, preference)
+        if len(rankings):
+            of_rankings = ranking_losses(scores, rankings)[ranking_of.clamp(min=0)]
+            losses = torch.where(ranking_of == NONE, losses, of_rankings)
+        losses = losses + centring_losses(chosen, rejected, self.params.center_rewards_coefficient)
         are_pairs = numbers < len(self.pair_ids)  # the plan fills up with a row that is none
         self._require_finite(losses[are_pairs], numbers[are_pairs])
         found = torch.stack([losses, chosen - rejected, preference], dim=1).detach().float()
@@ -200,8 +202,17 @@ class PairTrainer(SavingTrainer):
         return loss, None
 
     def _parts(self, numbers: MicroBatch) -> Iterator[MicroBatch]:
-        for start in range(0, len(numbers), self.memory_fallback.pairs):
-            yield numbers[start : start + self.memory_fallback.pairs]
+        """What is computed at a time; a ranking's comparisons stay together, since its loss is one."""
+        dataset = cast(Any, self.train_dataset)
+        whole = self.params.loss == "plackett_luce"
+        part: MicroBatch = []
+        for _, own in groupby(numbers, key=lambda number: dataset[number]["prompt_id"] if whole else number):
+            unit = list(own)
+            if part and len(part) + len(unit) > self.memory_fallback.pairs:
+                yield part
+                part = []
+            part += unit
+        yield part
 
     def _collate(self, numbers: MicroBatch) -> Batch:
         dataset = cast(Any, self.train_dataset)

@@ -47,11 +47,11 @@ class Validation:
         for numbers in self.micro_batches:
             batch: dict[str, Any] = to_device(self.collate([self.rows[number] for number in numbers]), device)
             chosen, rejected, preference = (batch.pop(name) for name in ("chosen", "rejected", "preference"))
-            for name in ("margin", "weight", "numbers"):
+            for name in ("margin", "weight", "numbers", "rankings", "ranking_of"):
                 del batch[name]
             scores = model(**batch).float()
             margins = scores[chosen] - scores[rejected]
-            losses = pair_losses(scores[chosen], scores[rejected], torch.zeros_like(margins), preference=preference)
+            losses = pair_losses(scores[chosen], scores[rejected], torch.zeros_like(margins), 0.0, preference)
             totals.add(losses, margins, preference)
         means = totals.means()
         return {"eval_loss": means["loss"], "eval_accuracy": means["accuracy"]}
