@@ -27,7 +27,7 @@ from reward_model.evaluation.report import set_report, worst_pairs_report
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.model import load_reward_model
 from reward_model.params import EvaluateParams, load_params
-from reward_model.scoring.inference import compute_both_sides, prepare_for_scoring, score_groups
+from reward_model.scoring.inference import prepare_for_scoring, score_sides
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,9 +71,9 @@ def score_rows(
     model: "PreTrainedModel", pad_token_id: int, params: EvaluateParams, rows: list[dict[str, Any]], name: str
 ) -> pd.DataFrame:
     """A table of rows of data/tokens without their tokens, with the rewards of both sides."""
-    compute = partial(score_groups, model, pad_token_id=pad_token_id, batch_size=params.batch_size)
-    rewards = dict(zip(SCORED, compute_both_sides(rows, compute, name), strict=True))
-    return pd.DataFrame(rows).drop(columns=["chosen_ids", "rejected_ids"]).assign(**rewards)
+    rewards = score_sides(model, rows, pad_token_id, params.batch_size, name)
+    columns = dict(zip(SCORED, rewards, strict=True))
+    return pd.DataFrame(rows).drop(columns=["chosen_ids", "rejected_ids"]).assign(**columns)
 
 
 def with_baselines(pairs: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -10,13 +10,13 @@ import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import reward_model.common.busy_processor
 import reward_model.common.environment  # noqa: F401
 
-# The environment comes before torch.
+# Both come before torch.
 # isort: split
 import numpy as np
 import torch
@@ -35,14 +35,14 @@ from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.tokens import TokenRow, read_training_rows
-from reward_model.evaluation.calibration import reliable_temperature
+from reward_model.evaluation.calibration import MIN_PROMPTS, reliable_temperature
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.devices import fsdp_enabled, world_size
 from reward_model.modeling.head import scale_head
 from reward_model.modeling.model import load_reward_model, save_reward_model
 from reward_model.params import TrainParams, load_params
-from reward_model.scoring.inference import compute_both_sides, prepare_for_scoring, score_groups
+from reward_model.scoring.inference import prepare_for_scoring, score_sides
 from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import FOLDER, Checkpoints, training_key
 from reward_model.training.distributed import is_main_process
@@ -98,19 +98,32 @@ def fit_reward_temperature(
     """
     if not params.temperature_scaling:
         return None
+    prompts, temperature = [row["prompt_id"] for row in rows], None
+    if len(set(prompts)) >= MIN_PROMPTS:
+        chosen, rejected = score_trained(model, encoder, rows, params, weights, space)
+        labels = np.array([row.get("preference") or 1.0 for row in rows])
+        temperature = reliable_temperature(np.subtract(chosen, rejected), labels, prompts)
+    if temperature is None:
+        say("the validation pairs are too few, or too badly predicted, for a temperature: the rewards stay as they are")
+    return temperature
+
+
+def score_trained(
+    model: PreTrainedModel,
+    encoder: Encoder,
+    rows: Sequence[TokenRow],
+    params: TrainParams,
+    weights: dict[str, torch.Tensor] | None,
+    space: Path,
+) -> tuple[list[float], list[float]]:
+    """The rewards that a copy of the trained model gives both sides of rows; scoring may round the copy's weights."""
     pad_token_id = encoder.contract.pad_token_id
-    with tempfile.TemporaryDirectory(dir=space) as folder:  # for a copy, since scoring may round the weights
+    with tempfile.TemporaryDirectory(dir=space) as folder:
         save_reward_model(model, encoder, Path(folder), weights)
         write_checksums(Path(folder))
         trained, _ = load_reward_model(Path(folder))
         prepare_for_scoring(trained, pairs_to_groups(rows), pad_token_id, params.device, params.precision)
-        score = partial(score_groups, trained, pad_token_id=pad_token_id, batch_size=SCORED_PROMPTS)
-        chosen, rejected = compute_both_sides(rows, score, "validation")
-    labels = np.array([row.get("preference") or 1.0 for row in rows])
-    temperature = reliable_temperature(np.subtract(chosen, rejected), labels, [row["prompt_id"] for row in rows])
-    if temperature is None:
-        say("the validation pairs are too few, or too badly predicted, for a temperature: the rewards stay as they are")
-    return temperature
+        return score_sides(trained, rows, pad_token_id, SCORED_PROMPTS, "validation")
 
 
 def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoints:

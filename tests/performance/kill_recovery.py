@@ -2,7 +2,8 @@
 
     python tests/performance/kill_recovery.py [--kills 20] [--pairs 64] [--save-steps 2]
 
-Works in a copy of the project, with this checkout's data/raw and models/base. Each kill is a SIGKILL to `dvc repro` and
+Works in a copy of the project, with this checkout's data/raw and models/base, a validation in every step, and the best
+weights kept. Each kill is a SIGKILL to `dvc repro` and
 all its children, at a moment drawn from the time that the train stage took; a run that gets through before it is killed
 starts over. The last line is JSON: `kills`; `recovered`, kills less the runs that ended with an error; `equal_weights`,
 whether the final model's bytes are those of an uninterrupted run; `resumed`, runs that resumed from a checkpoint.
@@ -78,7 +79,8 @@ def copy_of_project(folder: Path, pairs: int, save_steps: int) -> Path:
     copy_tracked_files(folder)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["data"]["max_samples"] = pairs
-    params["train"]["save_steps"] = save_steps
+    validated = {"keep": "best", "eval_steps": 1, "eval_pairs": 16}
+    params["train"] |= {"save_steps": save_steps, **validated}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     for name in ("data/raw", "models/base"):
         shutil.copytree(ROOT / name, folder / name)

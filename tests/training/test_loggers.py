@@ -39,7 +39,7 @@ def test_dvclive_logs_the_curve_and_changes_neither_pipeline_nor_experiments(tin
     pytest.importorskip("dvclive", reason="needs: pip install dvclive")
     curve = train_with("dvclive", tiny_base)
     metrics = folder / "runs/dvclive/plots/metrics"
-    logged = (metrics / "train/loss.tsv").read_text().splitlines()[1:]
+    logged = (metrics / "loss.tsv").read_text().splitlines()[1:]
     assert [float(line.split("\t")[1]) for line in logged] == pytest.approx([point["loss"] for point in curve])
     assert len((metrics / "eval/loss.tsv").read_text().splitlines()) > 1
     assert (folder / "dvc.yaml").read_text() == "stages: {}\n"

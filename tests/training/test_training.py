@@ -325,6 +325,15 @@ def test_the_best_weights_are_kept_and_training_stops_when_it_finds_no_better(
         assert_same_weights(last[1], best[1], tolerance=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("eval_steps", "steps", "interval"), [(0.25, 60, 15), (0.25, 61, 16), (0.3, 2, 1), (1, 5, 1), (7.0, 5, 7)]
+)
+def test_a_share_of_the_run_is_that_many_evaluations_and_none_just_before_the_last(
+    eval_steps: float, steps: int, interval: int
+) -> None:
+    assert training_config.evaluation_interval(eval_steps, steps) == interval
+
+
 def test_few_validation_prompts_choose_nothing(tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = token_rows(encoder_of(tiny_base), 40)
     result, _ = run(tiny_base, rows[:20], swapped(rows[31:]), eval_steps=0.5, early_stopping_patience=1)

@@ -60,6 +60,26 @@ def score_groups(
     return _by_group(lambda **batch: rewards(model, **batch).tolist(), model, groups, pad_token_id, batch_size)
 
 
+def score_sides(
+    model: PreTrainedModel, rows: Sequence[Mapping[str, Any]], pad_token_id: int, batch_size: int, name: str
+) -> tuple[list[float], list[float]]:
+    """The rewards of the chosen and of the rejected sequence of each row of data/tokens, each response computed once.
+
+    Args:
+        model: the reward model, after `prepare_for_scoring`.
+        rows: a set's.
+        pad_token_id: the contract's.
+        batch_size: prompts computed at a time.
+        name: of the progress bar.
+    """
+    groups, places = distinct_groups(rows)
+    found = dict(
+        tqdm(score_groups(model, groups, pad_token_id, batch_size), total=len(groups), unit="prompt", desc=name)
+    )
+    chosen, rejected = ([found[group][place] for group, place in of_side] for of_side in zip(*places, strict=True))
+    return chosen, rejected
+
+
 def compute_features(
     model: PreTrainedModel,
     rows: Sequence[Mapping[str, Any]],
@@ -113,19 +133,3 @@ def _by_group(
         of_sequences = iter(compute(**to_device(batch, model.device)))
         for number in numbers:
             yield number, [next(of_sequences) for _ in groups[number]]
-
-
-def compute_both_sides(
-    rows: Sequence[Mapping[str, Any]], compute: Callable[[Sequence[Group]], Iterable[tuple[int, Any]]], name: str
-) -> tuple[list[Any], list[Any]]:
-    """What `compute` finds for the chosen and for the rejected sequence of each row of data/tokens.
-
-    Args:
-        rows: a set's.
-        compute: gives each group's number, and what it found for each of its sequences, in any order of the groups.
-        name: of the progress bar.
-    """
-    groups, places = distinct_groups(rows)
-    found = dict(tqdm(compute(groups), total=len(groups), unit="prompt", desc=name))
-    chosen, rejected = ([found[group][place] for group, place in of_side] for of_side in zip(*places, strict=True))
-    return chosen, rejected

@@ -1,5 +1,6 @@
 """params.yaml's train section as TRL's RewardConfig, and the plan of the steps that goes with it."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def evaluation_interval(eval_steps: float | None, steps: int) -> int | None:
     """Steps between two evaluations of a training of so many: a number, or a share of them below 1; None: never."""
     if eval_steps is None:
         return None
-    return max(1, round(eval_steps * steps if eval_steps < 1 else eval_steps))
+    return math.ceil(eval_steps * steps) if eval_steps < 1 else int(eval_steps)
 
 
 def effective_batch_size(params: TrainParams) -> int:
