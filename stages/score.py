@@ -134,7 +134,12 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         default="fp32",
         help="fp32 gives the exact rewards, bf16 close ones, faster on some hardware; auto: bf16 on such hardware",
     )
-    how.add_argument("--batch-size", type=int, default=8, help="prompts computed at a time (%(default)s)")
+    how.add_argument(
+        "--batch-size",
+        type=int,
+        default=8,
+        help="prompts computed at a time, with up to eight of their responses (%(default)s)",
+    )
 
 
 def check_combination(given: argparse.Namespace) -> None:

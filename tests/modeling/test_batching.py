@@ -23,6 +23,7 @@ from reward_model.modeling.batching import (
 from reward_model.modeling.forward import rewards, share_prefixes
 from reward_model.modeling.head import reward_head
 from reward_model.modeling.model import build_reward_model
+from reward_model.scoring import inference
 from reward_model.scoring.inference import prepare_for_scoring, score_groups
 from reward_model.training.losses import pair_losses
 
@@ -182,6 +183,23 @@ def test_a_model_with_a_sliding_window_takes_padded_batches(device: torch.device
     [(_, scores)] = score_groups(model, [group], 0, batch_size=1)
     alone = [model(input_ids=torch.tensor([ids])).logits.item() for ids in group]
     assert scores == pytest.approx(alone, abs=1e-5)
+
+
+def test_many_responses_are_scored_in_parts(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt with 64 responses takes the memory of eight."""
+    share_prefixes(model, CPU)
+    groups: list[Group] = [[[5, 6, 7, 10 + number, *[8] * (number % 5), 2] for number in range(64)], [[5, 9, 2]]]
+    alone = [next(score_groups(model, [[ids]], 0, batch_size=1))[1][0] for ids in groups[0]]
+    sizes: list[int] = []
+
+    def compute(model: PreTrainedModel, **batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch["ends"]))
+        return rewards(model, **batch)
+
+    monkeypatch.setattr(inference, "rewards", compute)
+    found = dict(score_groups(model, groups, 0, batch_size=1))
+    assert found[0] == pytest.approx(alone, abs=1e-5)
+    assert sorted(sizes) == [1, *[8] * 8]
 
 
 def attend_with(mask: torch.Tensor, *states: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,13 @@ from transformers import PreTrainedModel
 
 from reward_model.contract.encoder import Group
 from reward_model.data.features import PairFeatures
-from reward_model.modeling.batching import distinct_groups, masked_batch, packed_length, padded_batch
+from reward_model.modeling.batching import (
+    MAX_RESPONSES_PER_GROUP,
+    distinct_groups,
+    masked_batch,
+    packed_length,
+    padded_batch,
+)
 from reward_model.modeling.depth import states_at_depths
 from reward_model.modeling.device_check import choose_compute
 from reward_model.modeling.forward import get_layout, rewards, share_prefixes, to_device
@@ -55,7 +61,7 @@ def score_groups(
         model: the reward model, after `prepare_for_scoring`.
         groups: sequences that share a prompt; a pair, a single sequence, or n responses.
         pad_token_id: the contract's.
-        batch_size: groups computed at a time.
+        batch_size: groups computed at a time; of a group with many sequences, `MAX_RESPONSES_PER_GROUP` count as one.
     """
     return _by_group(lambda **batch: rewards(model, **batch).tolist(), model, groups, pad_token_id, batch_size)
 
@@ -123,13 +129,23 @@ def _by_group(
     pad_token_id: int,
     batch_size: int,
 ) -> Iterator[tuple[int, list[Any]]]:
-    order = sorted(range(len(groups)), key=lambda number: -packed_length(groups[number]))
-    for start in range(0, len(order), batch_size):
-        numbers = order[start : start + batch_size]
+    parts = [
+        (number, start)
+        for number, group in enumerate(groups)
+        for start in range(0, len(group), MAX_RESPONSES_PER_GROUP)
+    ]
+    sequences = {part: groups[part[0]][part[1] : part[1] + MAX_RESPONSES_PER_GROUP] for part in parts}
+    order = sorted(parts, key=lambda part: -packed_length(sequences[part]))
+    found: dict[int, dict[int, Any]] = {number: {} for number in range(len(groups))}
+    for first in range(0, len(order), batch_size):
+        own = order[first : first + batch_size]
         layout = get_layout(model)
-        if layout is masked_batch and packed_length(groups[numbers[0]]) > MAX_MASKED_TOKENS:
+        if layout is masked_batch and packed_length(sequences[own[0]]) > MAX_MASKED_TOKENS:
             layout = padded_batch
-        batch = layout([groups[number] for number in numbers], pad_token_id)
+        batch = layout([sequences[part] for part in own], pad_token_id)
         of_sequences = iter(compute(**to_device(batch, model.device)))
-        for number in numbers:
-            yield number, [next(of_sequences) for _ in groups[number]]
+        for number, start in own:
+            found[number] |= {start + place: next(of_sequences) for place in range(len(sequences[number, start]))}
+            if len(found[number]) == len(groups[number]):
+                of_group = found.pop(number)
+                yield number, [of_group[place] for place in sorted(of_group)]

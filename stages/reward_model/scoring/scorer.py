@@ -72,7 +72,7 @@ class Scorer:
     """A reward model with its scoring contract. One thread computes at a time, the others wait.
 
     Attributes:
-        batch_size: prompts computed at a time, with all their responses. Rewards do not depend on it.
+        batch_size: prompts computed at a time, with up to eight of their responses. Rewards do not depend on it.
         fingerprint: differs for scorers whose rewards may differ.
     """
 
