@@ -8,7 +8,6 @@ rejects: every row that gave no pair, with the reason. For the sample, judges: w
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +125,16 @@ def judge_rows(pairs: list[Pair]) -> Iterator[Row]:
             yield {"id": pair.id, "prompt_id": pair.prompt_id, "agrees": agrees}
 
 
+def share_out(pairs: list[Pair], data: DataParams) -> dict[str, list[Pair]]:
+    """The pairs by split, as the section of params.yaml says."""
+    return split_pairs(
+        pairs,
+        validation_fraction=data.validation_fraction,
+        heldout_fraction=data.heldout_fraction,
+        seed=data.seed,
+    )
+
+
 def make_splits(
     parsed: ParsedPairs, voted: ParsedPairs | None, external_prompts: set[str], data: DataParams
 ) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
@@ -143,15 +152,9 @@ def make_splits(
     Raises:
         UserError: a split is empty.
     """
-    split = partial(
-        split_pairs,
-        validation_fraction=data.validation_fraction,
-        heldout_fraction=data.heldout_fraction,
-        seed=data.seed,
-    )
-    splits = split(parsed.pairs)
+    splits = share_out(parsed.pairs, data)
     if voted is not None:
-        splits["train"] = split(voted.pairs)["train"]
+        splits["train"] = share_out(voted.pairs, data)["train"]
     before = sum(map(len, splits.values()))
     for name in ("train", "validation"):
         splits[name] = [pair for pair in splits[name] if pair.prompt_id not in external_prompts]
