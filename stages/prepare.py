@@ -125,8 +125,8 @@ def judge_rows(pairs: list[Pair]) -> Iterator[Row]:
             yield {"id": pair.id, "prompt_id": pair.prompt_id, "agrees": agrees}
 
 
-def share_out(pairs: list[Pair], data: DataParams) -> dict[str, list[Pair]]:
-    """The pairs by split, as the section of params.yaml says."""
+def split_by_params(pairs: list[Pair], data: DataParams) -> dict[str, list[Pair]]:
+    """The pairs by split."""
     return split_pairs(
         pairs,
         validation_fraction=data.validation_fraction,
@@ -152,9 +152,9 @@ def make_splits(
     Raises:
         UserError: a split is empty.
     """
-    splits = share_out(parsed.pairs, data)
+    splits = split_by_params(parsed.pairs, data)
     if voted is not None:
-        splits["train"] = share_out(voted.pairs, data)["train"]
+        splits["train"] = split_by_params(voted.pairs, data)["train"]
     before = sum(map(len, splits.values()))
     for name in ("train", "validation"):
         splits[name] = [pair for pair in splits[name] if pair.prompt_id not in external_prompts]

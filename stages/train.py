@@ -8,8 +8,9 @@ An interrupted training resumes from its last checkpoint, in models/.checkpoints
 
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -53,6 +54,7 @@ BASE = Path("models/base")
 TOKENS = Path("data/tokens")
 PROBE = Path("data/probe/weights.safetensors")
 SCORED_PROMPTS = 4  # at a time, when the temperature is fitted
+Score = Callable[[Sequence[TokenRow]], tuple[list[float], list[float]]]
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "tokenizers", "datasets", "safetensors")
 
 
@@ -69,7 +71,8 @@ def main() -> None:
     if not is_main_process():
         return
     with new_folder(Path("models/reward")) as folder:
-        temperature = fit_reward_temperature(model, encoder, validation, params, result.weights, folder)
+        score = partial(score_copy, model, encoder, result.weights, params, folder)
+        temperature = fit_reward_temperature(validation, score) if params.temperature_scaling else None
         if temperature is not None:
             scale_head(model if result.weights is None else result.weights, 1 / temperature)
         save_reward_model(model, encoder, folder, result.weights)
@@ -84,37 +87,29 @@ def main() -> None:
     print(message.format(**result.summary))
 
 
-def fit_reward_temperature(
-    model: PreTrainedModel,
-    encoder: Encoder,
-    rows: Sequence[TokenRow],
-    params: TrainParams,
-    weights: dict[str, torch.Tensor] | None,
-    space: Path,
-) -> float | None:
-    """The temperature at which the trained model predicts the validation pairs best; None where it is not wanted.
+def fit_reward_temperature(rows: Sequence[TokenRow], score: Score) -> float | None:
+    """The temperature at which the trained model predicts rows best; None where they cannot tell it, which is said.
 
-    None, too, where the pairs cannot tell it; that is said.
+    Args:
+        rows: validation pairs.
+        score: gives the rewards of both sides of rows.
     """
-    if not params.temperature_scaling:
-        return None
     prompts, temperature = [row["prompt_id"] for row in rows], None
     if len(set(prompts)) >= MIN_PROMPTS:
-        chosen, rejected = score_trained(model, encoder, rows, params, weights, space)
         labels = np.array([row.get("preference") or 1.0 for row in rows])
-        temperature = reliable_temperature(np.subtract(chosen, rejected), labels, prompts)
+        temperature = reliable_temperature(np.subtract(*score(rows)), labels, prompts)
     if temperature is None:
         say("the validation pairs are too few, or too badly predicted, for a temperature: the rewards stay as they are")
     return temperature
 
 
-def score_trained(
+def score_copy(
     model: PreTrainedModel,
     encoder: Encoder,
-    rows: Sequence[TokenRow],
-    params: TrainParams,
     weights: dict[str, torch.Tensor] | None,
+    params: TrainParams,
     space: Path,
+    rows: Sequence[TokenRow],
 ) -> tuple[list[float], list[float]]:
     """The rewards that a copy of the trained model gives both sides of rows; scoring may round the copy's weights."""
     pad_token_id = encoder.contract.pad_token_id

@@ -124,7 +124,7 @@ def column(pairs: pd.DataFrame, column: str) -> FloatArray:
 
 def read_labels(pairs: pd.DataFrame) -> FloatArray:
     """The probability that chosen is better, by the labels, shape (pairs,)."""
-    return column(pairs.fillna({"preference": 1.0}), "preference") if "preference" in pairs else np.ones(len(pairs))
+    return np.asarray(pairs["preference"].fillna(1.0), dtype=float) if "preference" in pairs else np.ones(len(pairs))
 
 
 def log_losses(margins: FloatArray, labels: FloatArray | float = 1.0) -> FloatArray:

@@ -203,10 +203,12 @@ class PairTrainer(SavingTrainer):
 
     def _parts(self, numbers: MicroBatch) -> Iterator[MicroBatch]:
         """What is computed at a time; a ranking's comparisons stay together, since its loss is one."""
-        dataset = cast(Any, self.train_dataset)
+        if len(numbers) <= self.memory_fallback.pairs:
+            yield numbers
+            return
         whole = self.params.loss == "plackett_luce"
         part: MicroBatch = []
-        for _, own in groupby(numbers, key=lambda number: dataset[number]["prompt_id"] if whole else number):
+        for _, own in groupby(numbers, key=lambda number: self.plan.rows[number]["prompt_id"] if whole else number):
             unit = list(own)
             if part and len(part) + len(unit) > self.memory_fallback.pairs:
                 yield part
