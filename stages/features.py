@@ -2,7 +2,7 @@
 
     python stages/features.py
 
-One pass over the base, each response once, at all depths that `train.layers: auto` chooses among.
+One pass over the base, each response once: at the depth that `train.layers` keeps, and at lower candidates.
 """
 
 from pathlib import Path

@@ -23,7 +23,7 @@ from reward_model.common.files import write_checksums
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.batching import padded_batch
-from reward_model.modeling.depth import available_depths, candidate_depths
+from reward_model.modeling.depth import available_depths, candidate_depths, kept_depth
 from reward_model.modeling.forward import last_states, rewards
 from reward_model.modeling.model import build_reward_model, load_reward_model, save_reward_model
 from reward_model.scoring.inference import compute_features, prepare_for_scoring
@@ -47,6 +47,22 @@ def test_candidate_depths_are_shares_of_the_layers() -> None:
     assert candidate_depths(30) == [10, 15, 20, 25, 30]
     assert candidate_depths(2) == [1, 2]
     assert candidate_depths(1) == [1]
+
+
+@pytest.mark.parametrize(
+    ("layers", "depths", "expected"),
+    [
+        (0.67, (10, 15, 20, 25, 30), 20),
+        (0.67, (8, 12, 16, 20, 24), 16),
+        (0.5, (12,), 12),
+        (0.01, (1, 2), 1),
+        (7, (10, 15, 20, 25, 30), 7),
+        (None, (10, 20, 30), 30),
+        ("auto", (10, 20, 30), 30),
+    ],
+)
+def test_a_share_of_the_layers_is_the_nearest_candidate(layers: Any, depths: tuple[int, ...], expected: int) -> None:
+    assert kept_depth(layers, depths) == expected
 
 
 def test_features_at_a_depth_are_the_states_of_a_base_cut_there(tiny_base: Path) -> None:

@@ -4,7 +4,7 @@ A base cut to its first N layers is a standard model of its architecture whose f
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -22,6 +22,21 @@ TOLERANCE = 1e-2  # relative, of half precision
 def candidate_depths(num_layers: int) -> list[int]:
     """A third, half, two thirds, five sixths and all of the layers, at least one."""
     return sorted({max(1, round(num_layers * share)) for share in SHARES})
+
+
+def kept_depth(layers: int | float | Literal["auto"] | None, depths: Sequence[int]) -> int:
+    """How many layers of the base `train.layers` keeps at most.
+
+    Args:
+        layers: a number, a share of all (the nearest of `depths` is meant), null for all, or auto.
+        depths: of `available_depths`.
+    """
+    if layers is None or layers == "auto":
+        return max(depths)
+    if isinstance(layers, float):
+        share_of_all = layers * max(depths)
+        return min(depths, key=lambda depth: abs(depth - share_of_all))
+    return layers
 
 
 def cut_config(config: PreTrainedConfig, layers: int) -> None:

@@ -8,7 +8,7 @@ from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.features import PairFeatures
 from reward_model.modeling.batching import pairs_to_groups
-from reward_model.modeling.depth import available_depths
+from reward_model.modeling.depth import available_depths, kept_depth
 from reward_model.modeling.model import build_reward_model
 from reward_model.params import Params
 from reward_model.scoring.inference import compute_features, prepare_for_scoring
@@ -23,7 +23,7 @@ class BaseFeatures:
         """Load it.
 
         Args:
-            params: `train.device` and `train.precision` count.
+            params: `train.layers`, `train.device` and `train.precision` count.
             base: its folder.
             tokens: data/tokens.
 
@@ -33,7 +33,11 @@ class BaseFeatures:
         encoder = Encoder.load(tokens / "tokenizer")
         groups = pairs_to_groups(read_parquet(tokens / "train.parquet"))
         self.model = build_reward_model(base, encoder, seed=0)
-        self.depths = available_depths(self.model)
+        available = available_depths(self.model)
+        kept = kept_depth(params.train.layers, available)
+        if kept != max(available):  # what lies above is not trained, so it is not computed here either
+            self.model = build_reward_model(base, encoder, seed=0, layers=kept)
+        self.depths = sorted({*(depth for depth in available if depth < kept), kept})
         self.pad_token_id = encoder.contract.pad_token_id
         prepare_for_scoring(self.model, groups, self.pad_token_id, params.train.device, params.train.precision)
 
