@@ -13,6 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import reward_model.common.busy_processor
 import reward_model.common.environment  # noqa: F401
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import run
 from reward_model.common.files import (
     PROVENANCE_FILE,
@@ -37,6 +39,7 @@ from reward_model.contract.encoder import Encoder
 from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.tokens import TokenRow, read_training_rows
 from reward_model.evaluation.calibration import MIN_PROMPTS, reliable_temperature
+from reward_model.evaluation.metrics import log_loss
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.devices import fsdp_enabled, world_size
@@ -72,13 +75,13 @@ def main() -> None:
         return
     with new_folder(Path("models/reward")) as folder:
         score = partial(score_copy, model, encoder, result.weights, params, folder)
-        temperature = fit_reward_temperature(validation, score) if params.temperature_scaling else None
-        if temperature is not None:
-            scale_head(model if result.weights is None else result.weights, 1 / temperature)
+        found = validate(validation, score, fit_temperature=params.temperature_scaling)
+        if found["temperature"] is not None:
+            scale_head(model if result.weights is None else result.weights, 1 / found["temperature"])
         save_reward_model(model, encoder, folder, result.weights)
         write_json(folder / PROVENANCE_FILE, {"params": asdict(params), "versions": versions})
         write_checksums(folder)
-    write_json(Path("metrics/train.json"), result.summary | {"temperature": temperature})
+    write_json(Path("metrics/train.json"), result.summary | found)
     write_json(Path("metrics/training_curve.json"), result.curve)
     checkpoints.remove()
     message = (
@@ -87,20 +90,30 @@ def main() -> None:
     print(message.format(**result.summary))
 
 
-def fit_reward_temperature(rows: Sequence[TokenRow], score: Score) -> float | None:
-    """The temperature at which the trained model predicts rows best; None where they cannot tell it, which is said.
+def validate(rows: Sequence[TokenRow], score: Score, *, fit_temperature: bool) -> dict[str, Any]:
+    """What all validation pairs say of the trained model.
 
     Args:
-        rows: validation pairs.
+        rows: the pairs.
         score: gives the rewards of both sides of rows.
+        fit_temperature: whether the rewards are to be divided by the temperature at which they predict rows best.
+
+    Returns:
+        temperature, None where it is not wanted or the pairs cannot tell it, which is said; validation: the number of
+        pairs, and accuracy and log loss at that temperature.
     """
+    margins, labels = np.subtract(*score(rows)), np.array([row.get("preference") or 1.0 for row in rows])
     prompts, temperature = [row["prompt_id"] for row in rows], None
-    if len(set(prompts)) >= MIN_PROMPTS:
-        labels = np.array([row.get("preference") or 1.0 for row in rows])
-        temperature = reliable_temperature(np.subtract(*score(rows)), labels, prompts)
-    if temperature is None:
+    if fit_temperature and len(set(prompts)) >= MIN_PROMPTS:
+        temperature = reliable_temperature(margins, labels, prompts)
+    if fit_temperature and temperature is None:
         say("the validation pairs are too few, or too badly predicted, for a temperature: the rewards stay as they are")
-    return temperature
+    figures = {
+        "pairs": len(rows),
+        "accuracy": float(pair_accuracy(margins).mean()),
+        "loss": log_loss(margins / (temperature or 1.0), labels),
+    }
+    return {"temperature": temperature, "validation": figures}
 
 
 def score_copy(

@@ -114,11 +114,15 @@ def test_the_trained_head_is_divided_by_the_temperature_of_the_validation_pairs(
     assert divided is not None
     assert divided != pytest.approx(1, abs=0.01), "the test would show nothing"
     assert trained.read("metrics/calibration.json")["temperature"] == pytest.approx(1, abs=0.01)
+    best = trained.read("metrics/train.json")["validation"]
     shutil.copytree(trained.folder, tmp_path / "project")
     project = Project(tmp_path / "project")
     project.set_params({"train.temperature_scaling": False})
     project.stage("train")
-    assert project.read("metrics/train.json")["temperature"] is None
+    unscaled = project.read("metrics/train.json")
+    assert unscaled["temperature"] is None
+    assert {**best, "loss": None} == {**unscaled["validation"], "loss": None}
+    assert best["loss"] < unscaled["validation"]["loss"]
     plain, scaled = (load_file(each.folder / "models/reward/model.safetensors") for each in (project, trained))
     torch.testing.assert_close(plain.pop("score.weight") / divided, scaled.pop("score.weight"))
     assert all(torch.equal(plain[name], scaled[name]) for name in scaled)
