@@ -21,9 +21,7 @@ from reward_model.params import load_params
 from reward_model.reporting.page import render_page
 from reward_model.reporting.pair_texts import PairView, choose_rows, view_pair
 from reward_model.reporting.sections import Metrics
-
-REPORT = Path("data/report.html")
-WITHOUT_TEXTS = Path("metrics/report.html")
+from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS
 
 
 def main() -> None:

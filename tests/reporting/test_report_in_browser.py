@@ -71,6 +71,22 @@ def test_nothing_is_wider_than_the_window(browser: Browser, width: int, dark: bo
     browser.evaluate("document.querySelectorAll('details').forEach(each => each.open = false)")
 
 
+def test_a_text_from_right_to_left_turns_nothing_around_it(browser: Browser) -> None:
+    """An isolate that a text opens and does not close ends with the element only where that is a box of its own."""
+    browser.evaluate(
+        "pair = [...document.querySelectorAll('details.pair')].find(each => /^\u202e/.test(each.dataset.source))"
+    )
+    browser.evaluate("pair.open = true; bdi = pair.querySelector('.note bdi')")
+    browser.evaluate("after = bdi.nextSibling; range = document.createRange()")
+    lefts = []
+    for place in (2, 3, 4, 5):  # of p, a, i, r
+        browser.evaluate(f"range.setStart(after, {place}); range.setEnd(after, {place} + 1)")
+        lefts.append(browser.evaluate("range.getBoundingClientRect().left"))
+    assert browser.evaluate("after.textContent.slice(2, 6)") == "pair"
+    assert lefts == sorted(lefts)
+    assert browser.evaluate("pair.open = false") is False
+
+
 def test_every_chart_is_drawn(browser: Browser) -> None:
     sizes = (
         "[...document.querySelectorAll('figure > svg')].map(each => each.getBBox()).map(box => box.width * box.height)"

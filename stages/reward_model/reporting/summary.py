@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reward_model.data.evaluation_sets import HELDOUT
 from reward_model.evaluation.metrics import percent
 from reward_model.evaluation.report import NAMES, heldout_first
 
+REPORT = Path("data/report.html")
+WITHOUT_TEXTS = Path("metrics/report.html")
 COMPARED = {
     "better": "better than",
     "worse": "worse than",
@@ -45,6 +48,7 @@ class SummaryRow:
     rule_accuracy: str
     gain: str
     gain_interval: str
+    outcome: str
     loss: str
 
 
@@ -64,6 +68,7 @@ def summary_rows(figures: Mapping[str, Any]) -> list[SummaryRow]:
             rule_accuracy=percent(own["baselines"][own["best_baseline"]]),
             gain=percent(own["gain_over_best_baseline"], signed=True),
             gain_interval=interval_in_words(own["gain_ci95"], signed=True),
+            outcome=own["verdict"]["outcome"],
             loss=f"{own['loss']:.3f}",
         )
         for name, own in heldout_first(figures).items()
