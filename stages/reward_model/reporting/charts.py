@@ -20,6 +20,11 @@ MODEL, RULE, JUDGE = "model", "rule", "judge"
 SHAPES = {MODEL: "circle", RULE: "square", JUDGE: "diamond"}  # for those who cannot tell the colours
 MUTED = "var(--muted)"
 LINE = {"type": "line", "color": "var(--model)", "point": {"color": "var(--model)", "size": 40}}
+# In SVG's tags: digits beyond hundredths of a pixel, what is so anyway, and roles of parts of what is one image.
+SUPERFLUOUS = (
+    r'(?<=\.\d\d)\d+| (?:opacity="1"|stroke-width="1"|pointer-events="none"|class="[^"]*"|aria-hidden="true"'
+    r'|aria-roledescription="[^"]*"|role="graphics-[a-z]+"|font-family="[^"]*")'
+)
 CONFIG = {
     "aria": False,  # the page has a label and a table for each chart
     "font": "Helvetica, Arial, sans-serif",
@@ -53,8 +58,7 @@ def draw(spec: Spec, description: str) -> Markup:
     """The chart as an SVG element, an image with a description to whoever does not see it."""
     options = {"width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, "background": None, "padding": 2}
     svg = vl_convert.vegalite_to_svg({"height": HEIGHT, **options, "config": CONFIG, **spec}, allowed_base_urls=[])
-    # Hundredths of a pixel are enough, and the same on every machine.
-    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(SUPERFLUOUS, "", tag[0]), svg)
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1))
 
 
