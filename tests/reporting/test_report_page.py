@@ -69,7 +69,7 @@ def test_of_very_many_pairs_the_worst_and_a_sample_are_shown() -> None:
     shown = choose_rows(table(margins, id=[f"{number:016x}" for number in range(count)]))
     assert len(shown) == WORST + SAMPLED
     assert sorted(shown["gap"].head(WORST)) == sorted(margins)[:WORST]
-    assert (shown["gap"].tail(SAMPLED) >= 0).all()
+    assert min(shown["gap"].tail(SAMPLED)) >= 0
 
 
 def test_the_page_stays_small_and_says_what_had_no_room() -> None:
