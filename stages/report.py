@@ -1,7 +1,9 @@
 """Make the report, a page to look at: metrics, data/evaluation, pairs → data/report.html, metrics/report.html.
 
-    python stages/report.py           a stage: makes both
-    python stages/report.py --open    shows the report in the browser (not a stage)
+    python stages/report.py                     a stage: makes both
+    python stages/report.py --open              shows the report in the browser (not a stage)
+    python stages/report.py --compare REV ...   commits, branches or experiments beside the workspace:
+                                                data/comparison.html (not a stage)
 
 metrics/report.html has no text of a pair.
 """
@@ -18,18 +20,31 @@ from reward_model.common.files import missing_input, write_text
 from reward_model.common.tables import read_parquet
 from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets, read_set_pairs
 from reward_model.params import load_params
-from reward_model.reporting.page import render_page
+from reward_model.reporting.comparison import read_runs
+from reward_model.reporting.page import render_comparison, render_page
 from reward_model.reporting.pair_texts import PairView, choose_rows, view_pair
 from reward_model.reporting.sections import Metrics
 from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS
+
+COMPARISON = Path("data/comparison.html")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--open", action="store_true", help="show the report in the browser")
-    if parser.parse_args().open:
+    parser.add_argument("--compare", nargs="+", metavar="REV", help="show runs side by side: commits or experiments")
+    arguments = parser.parse_args()
+    if arguments.compare:
+        write_text(COMPARISON, render_comparison(read_runs(arguments.compare)))
+        print(COMPARISON)
+    elif arguments.open:
         open_report()
-        return
+    else:
+        make_report()
+
+
+def make_report() -> None:
+    """Write the report, and the one without texts."""
     params = asdict(load_params())
     metrics = Metrics.read(Path("metrics"))
     views = [view_set(each) for each in evaluation_sets()]

@@ -18,6 +18,7 @@ MAX_LABEL = 26  # letters
 LETTER = 6.8  # pixels, of a wide font
 MODEL, RULE, JUDGE = "model", "rule", "judge"
 SHAPES = {MODEL: "circle", RULE: "square", JUDGE: "diamond"}  # for those who cannot tell the colours
+RUNS = tuple(f"var(--{name})" for name in ("model", "wrong", "judge", "rule", "text"))  # the colours of several runs
 MUTED = "var(--muted)"
 LINE = {"type": "line", "color": "var(--model)", "point": {"color": "var(--model)", "size": 40}}
 # In SVG's tags: digits beyond hundredths of a pixel, what is so anyway, and roles of parts of what is one image.
@@ -126,6 +127,28 @@ def training_chart(curve: Rows, figure: str, title: str, kept_pairs: int | None)
     line = {"mark": mark, "encoding": {"x": x, "y": y, **series}}
     kept = [] if kept_pairs is None else [_reference({"x": {"datum": kept_pairs, "type": "quantitative"}})]
     return {"data": {"values": rows}, "layer": [*kept, line]}
+
+
+def runs_chart(points: Rows, runs: Sequence[str], title: str) -> Spec:
+    """A figure over the pairs seen, a line for each run.
+
+    Args:
+        points: run, pairs and value.
+        runs: in order.
+        title: of the axis.
+    """
+    looks = {"color": list(RUNS), "strokeDash": [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4]]}
+    names = {run: _ellipsis(run) for run in runs}
+    series = {
+        channel: {"field": "run", "type": "nominal", "scale": {"domain": list(names.values()), "range": values}}
+        for channel, values in looks.items()
+    }
+    x = {"field": "pairs", "type": "quantitative", "title": "pairs seen", "axis": {"grid": False, "tickCount": 4}}
+    y = {"field": "value", "type": "quantitative", "title": title, "scale": {"zero": False}, "axis": {"tickCount": 5}}
+    rows = [{**point, "run": names[point["run"]]} for point in points]
+    mark = {"type": "line", "strokeJoin": "round", "strokeWidth": 2}
+    legend = {**CONFIG, "legend": {**CONFIG["legend"], "columns": 1, "symbolType": "stroke"}}
+    return {"data": {"values": rows}, "mark": mark, "encoding": {"x": x, "y": y, **series}, "config": legend}
 
 
 def reliability_chart(bins: Rows) -> Spec:

@@ -98,18 +98,20 @@ def _set_section(section_id: str, name: str, own: Figures, metrics: Metrics) -> 
     return Section(section_id, name, lead, of_set, [*_external_tables(own), *_traits(own["traits"])])
 
 
-def _chart(title: str, note: str, spec: Spec, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Chart:
+def make_chart(title: str, note: str, spec: Spec, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Chart:
+    """A chart with the table of its numbers."""
     table = Table(title, head, list(rows))
     return Chart(title, note, charts.draw(spec, f"{title}. {note}"), table)
 
 
-def _accuracies(title: str, note: str, dots: Sequence[Dot]) -> Chart:
+def accuracies(title: str, note: str, dots: Sequence[Dot]) -> Chart:
+    """A dot plot of accuracies."""
     spec = charts.dot_plot(dots, "accuracy, 95% interval", domain=(0, 1), number="%", reference=0.5)
     rows = [
         (dot.label, "" if dot.pairs is None else f"{dot.pairs:,}", percent(dot.value), interval_in_words(dot.interval))
         for dot in dots
     ]
-    return _chart(title, note, spec, ["", "pairs", "accuracy", "95% interval"], rows)
+    return make_chart(title, note, spec, ["", "pairs", "accuracy", "95% interval"], rows)
 
 
 def _accuracy(own: Figures) -> Chart:
@@ -122,7 +124,7 @@ def _accuracy(own: Figures) -> Chart:
     note = f"Gain over the best rule: {percent(gain, signed=True)} (95% interval {interval}). Dashed: chance."
     if judges:
         note += " Diamonds: other models of the sample, over all of its pairs."
-    return _accuracies("Accuracy", note, dots)
+    return accuracies("Accuracy", note, dots)
 
 
 def _log_loss(own: Figures) -> Chart:
@@ -133,7 +135,7 @@ def _log_loss(own: Figures) -> Chart:
     spec = charts.dot_plot(dots, "log loss in nats, lower is better", domain=(0, top), number=".1f", reference=CHANCE)
     bounds = "–" if gain["ci95"] is None else "{:+.3f} to {:+.3f}".format(*gain["ci95"])
     note = f"Gain over the best rule: {gain['gain']:+.3f} (95% interval {bounds}). Dashed: even odds, 0.693."
-    return _chart("Log loss", note, spec, ["", "log loss"], [(dot.label, f"{dot.value:.3f}") for dot in dots])
+    return make_chart("Log loss", note, spec, ["", "log loss"], [(dot.label, f"{dot.value:.3f}") for dot in dots])
 
 
 def _reliability(name: str, own: Figures, metrics: Metrics) -> Chart:
@@ -144,7 +146,7 @@ def _reliability(name: str, own: Figures, metrics: Metrics) -> Chart:
         f"{calibration['ece_after']:.3f}, Brier score {calibration['brier_after']:.3f}. Dashed: perfect."
     )
     rows = [(f"{row['confidence']:.1%}", percent(row["accuracy"]), f"{row['pairs']:,}") for row in bins]
-    return _chart("Reliability", note, charts.reliability_chart(bins), ["confidence", "accuracy", "pairs"], rows)
+    return make_chart("Reliability", note, charts.reliability_chart(bins), ["confidence", "accuracy", "pairs"], rows)
 
 
 def _margins(name: str, own: Figures, metrics: Metrics) -> Chart:
@@ -155,14 +157,18 @@ def _margins(name: str, own: Figures, metrics: Metrics) -> Chart:
         f"Up to {noise:.2f} a margin is within noise, on the validation pairs."
     )
     rows = [(f"{row['margin']:.2f}", percent(row["share"])) for row in bins if row["share"]]
-    return _chart("Margins", note, charts.margins_chart(bins), ["margin, middle of the bin", "share of pairs"], rows)
+    return make_chart(
+        "Margins", note, charts.margins_chart(bins), ["margin, middle of the bin", "share of pairs"], rows
+    )
 
 
 def _by_length(name: str, metrics: Metrics) -> Chart:
     bins, rule = ([dict(row) for row in metrics.accuracy_by_length if row["set"] == each] for each in (name, LONGER))
     note = "Right of 1 the chosen response is the longer one. Dashed: the longer wins."
     rows = [(f"{2 ** row['octaves']:.2f}", percent(row["accuracy"])) for row in bins]
-    return _chart("Accuracy by length", note, charts.length_chart(bins, rule), ["chosen / rejected", "accuracy"], rows)
+    return make_chart(
+        "Accuracy by length", note, charts.length_chart(bins, rule), ["chosen / rejected", "accuracy"], rows
+    )
 
 
 def _groups(own: Figures) -> Chart:
@@ -171,7 +177,7 @@ def _groups(own: Figures) -> Chart:
     dots += [Dot(label, group["accuracy"], pairs=group["n"]) for label, group in groups.items() if group["n"]]
     correlation = own["length_correlation"]
     note = "Where length tells nothing, or the wrong thing. Rank correlation of reward and length within pairs: "
-    return _accuracies("Length-matched", f"{note}{'none' if correlation is None else f'{correlation:.2f}'}.", dots)
+    return accuracies("Length-matched", f"{note}{'none' if correlation is None else f'{correlation:.2f}'}.", dots)
 
 
 def _by_source(by_source: Figures) -> Chart:
@@ -179,7 +185,7 @@ def _by_source(by_source: Figures) -> Chart:
     dots = [Dot(source, own["accuracy"], own["accuracy_ci95"], pairs=own["n"]) for source, own in largest]
     left_out = len(by_source) - len(largest)
     note = f"The {left_out:,} smaller sources are left out." if left_out else ""
-    return _accuracies("By source", note, dots)
+    return accuracies("By source", note, dots)
 
 
 def _traits(traits: Figures) -> list[Table]:
@@ -233,7 +239,7 @@ def _training_chart(curve: Sequence[Figures], figure: str, label: str, kept: int
     ]
     note = "On pairs when they are first trained on, and on validation pairs. Dashed: the kept weights."
     spec = charts.training_chart(points, figure, label, kept)
-    return _chart(label.capitalize(), note, spec, ["pairs seen", "training", "validation"], rows)
+    return make_chart(label.capitalize(), note, spec, ["pairs seen", "training", "validation"], rows)
 
 
 def _number(value: float | None) -> str:
@@ -272,15 +278,16 @@ def _cut(own: Figures, side: str) -> str:
 
 def params_section(params: Figures, defaults: Figures) -> Section:
     """The params that differ from the defaults."""
-    ours, theirs = _flat(params), _flat(defaults)
+    ours, theirs = flatten(params), flatten(defaults)
     rows = [(key, str(value), str(theirs.get(key, "–"))) for key, value in ours.items() if value != theirs.get(key)]
     lead = "These keys of params.yaml differ from the defaults." if rows else "All params have their defaults."
     tables = [Table("Params", ["key", "value", "default"], rows)] if rows else []
     return Section("params", "Params", lead, tables=tables)
 
 
-def _flat(values: Figures, before: str = "") -> dict[str, Any]:
+def flatten(values: Figures, before: str = "") -> dict[str, Any]:
+    """Values by `section.key`."""
     flat = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+        flat |= flatten(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
     return flat
