@@ -5,15 +5,25 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 OPTIONS = ("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run")
+LIFETIME = 120  # seconds, after which it is ended
+
+
+class NoBrowser(Exception):
+    """Chromium does not start, or may not read the page (as a snap, which sees no temporary files)."""
 
 
 class Browser:
-    """One tab, to be used in a `with`; `events` are those that arrived so far."""
+    """One tab, to be used in a `with`; `events` are those that arrived so far.
+
+    Raises:
+        NoBrowser: when entered, and by `open`.
+    """
 
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM
@@ -23,6 +33,8 @@ class Browser:
         shell = f'exec 3<&{theirs_in} 4>&{theirs_out}; exec "$@"'
         command = ["bash", "-c", shell, "bash", CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL)
+        self._end = threading.Timer(LIFETIME, self._process.kill)
+        self._end.start()
         os.close(theirs_in)
         os.close(theirs_out)
         self._pipe = os.fdopen(self._in, "rb")
@@ -31,15 +43,23 @@ class Browser:
         self.events: list[dict[str, Any]] = []
 
     def __enter__(self) -> "Browser":
+        try:
+            self._attach()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _attach(self) -> None:
         target = next(each for each in self.call("Target.getTargets")["targetInfos"] if each["type"] == "page")
         attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        return self
 
     def __exit__(self, *error: object) -> None:
-        self.call("Browser.close")
+        self._end.cancel()
+        self._process.terminate()
         self._process.wait()
         os.close(self._out)
         self._pipe.close()
@@ -49,7 +69,10 @@ class Browser:
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         message |= {"sessionId": self._session} if self._session else {}
-        os.write(self._out, json.dumps(message).encode() + b"\0")
+        try:
+            os.write(self._out, json.dumps(message).encode() + b"\0")
+        except BrokenPipeError:
+            raise NoBrowser("Chromium ended") from None
         while (answer := self._receive()).get("id") != self._number:
             self.events.append(answer)
         assert "error" not in answer, answer
@@ -58,13 +81,15 @@ class Browser:
     def _receive(self) -> dict[str, Any]:
         message = bytearray()
         while (byte := self._pipe.read(1)) != b"\0":
-            assert byte, "Chromium ended"
+            if not byte:
+                raise NoBrowser("Chromium ended")
             message += byte
         return json.loads(message)
 
     def open(self, url: str) -> None:
         """Load a page."""
-        self.call("Page.navigate", url=url)
+        if trouble := self.call("Page.navigate", url=url).get("errorText"):
+            raise NoBrowser(trouble)
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._receive())
 

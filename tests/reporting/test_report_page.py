@@ -1,6 +1,7 @@
 """The report's page: what it says, what becomes of hostile texts, and its size."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -98,6 +99,21 @@ def test_every_chart_has_a_label_and_a_table() -> None:
         assert re.search(r"<tbody>\s*<tr><th", figure)
     assert "a &lt;b&gt;" in page
     assert "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    "name", ["nul \0 escape \x1b", "half \ud800", "\ufffe\uffff", "\u202eturned", "</text>&", "x" * 10**6, "\n"]
+)
+def test_names_of_sources_may_be_anything(name: str) -> None:
+    own = METRICS.eval["heldout"]
+    few = {"n": 3, "accuracy": 0.5, "accuracy_ci95": None}
+    by_source = {f"{name}{number}": few for number in range(3)}
+    metrics = replace(METRICS, eval={"heldout": {**own, "by_source": by_source}})
+    page = render_page(metrics, DEFAULTS, None)
+    assert len(page) < 200_000
+    assert not re.search("[\0\x1b\ud800\ufffe\uffff]", page)
+    [figure] = re.findall(r"<h3>By source</h3>.*?</figure>", page, re.DOTALL)
+    assert figure.count("M4,0") >= 3 or len(re.findall(r'fill="var\(--model\)"', figure)) == 3, "a dot for each"
 
 
 @pytest.mark.parametrize(

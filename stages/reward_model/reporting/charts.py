@@ -8,6 +8,8 @@ from typing import Any
 import vl_convert
 from markupsafe import Markup, escape
 
+from reward_model.reporting.clean import clean
+
 Spec = dict[str, Any]
 Rows = Sequence[dict[str, Any]]
 
@@ -15,6 +17,7 @@ HEIGHT = 170  # of a chart that has no rows, without its axis
 WIDTH = 330  # pixels with all labels: a chart fits a telephone without being made smaller
 ROW_HEIGHT = 22  # of a dot plot
 MAX_LABEL = 26  # letters
+LABEL = "split(datum.label, '\\t')[1]"  # what is shown of `_labels`
 LETTER = 6.8  # pixels, of a wide font
 MODEL, RULE, JUDGE = "model", "rule", "judge"
 SHAPES = {MODEL: "circle", RULE: "square", JUDGE: "diamond"}  # for those who cannot tell the colours
@@ -73,11 +76,11 @@ def dot_plot(dots: Sequence[Dot], title: str, *, domain: Sequence[float], number
         number: d3's format of values.
         reference: on the axis.
     """
-    labels = [_ellipsis(dot.label) for dot in dots]
+    labels = _labels([dot.label for dot in dots])
     # The browser's font may be wider than the one that Vega measures with.
-    room = {"minExtent": (extent := LETTER * max(map(len, labels))), "maxExtent": extent}
+    room = {"minExtent": (extent := LETTER * (max(map(len, labels)) - 2)), "maxExtent": extent}
     y = {"field": "label", "type": "nominal", "title": None, "sort": labels}
-    y["axis"] = {"domain": False, "ticks": False, "labelLimit": 0, **room}
+    y["axis"] = {"domain": False, "ticks": False, "labelLimit": 0, "labelExpr": LABEL, **room}
     scale = {"domain": list(domain), "nice": False}
     x = {"field": "value", "type": "quantitative", "title": title, "scale": scale}
     x["axis"] = {"format": number, "tickCount": 3}
@@ -138,7 +141,7 @@ def runs_chart(points: Rows, runs: Sequence[str], title: str) -> Spec:
         title: of the axis.
     """
     looks = {"color": list(RUNS), "strokeDash": [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4]]}
-    names = {run: _ellipsis(run) for run in runs}
+    names = dict(zip(runs, _labels(runs), strict=True))
     series = {
         channel: {"field": "run", "type": "nominal", "scale": {"domain": list(names.values()), "range": values}}
         for channel, values in looks.items()
@@ -147,7 +150,7 @@ def runs_chart(points: Rows, runs: Sequence[str], title: str) -> Spec:
     y = {"field": "value", "type": "quantitative", "title": title, "scale": {"zero": False}, "axis": {"tickCount": 5}}
     rows = [{**point, "run": names[point["run"]]} for point in points]
     mark = {"type": "line", "strokeJoin": "round", "strokeWidth": 2}
-    legend = {**CONFIG, "legend": {**CONFIG["legend"], "columns": 1, "symbolType": "stroke"}}
+    legend = {**CONFIG, "legend": {**CONFIG["legend"], "columns": 1, "labelExpr": LABEL, "symbolType": "stroke"}}
     return {"data": {"values": rows}, "mark": mark, "encoding": {"x": x, "y": y, **series}, "config": legend}
 
 
@@ -212,8 +215,11 @@ def length_chart(bins: Rows, rule: Rows) -> Spec:
     }
 
 
-def _ellipsis(label: str) -> str:
-    return label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 1]}…"
+def _labels(names: Sequence[str]) -> list[str]:
+    """Names cut and cleaned, each after its number: Vega would take two that are cut alike for one."""
+    lines = [" ".join(clean(name).split()) for name in names]
+    cut = [line if len(line) <= MAX_LABEL else f"{line[: MAX_LABEL - 1]}…" for line in lines]
+    return [f"{number}\t{line}" for number, line in enumerate(cut)]
 
 
 def _dot_row(label: str, dot: Dot) -> dict[str, Any]:

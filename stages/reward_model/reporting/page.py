@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reward_model.reporting import pair_texts
+from reward_model.reporting.clean import clean
 from reward_model.reporting.comparison import Run, compare
 from reward_model.reporting.pair_texts import PairView
 from reward_model.reporting.sections import Metrics, data_section, params_section, set_sections, training_section
@@ -56,6 +57,7 @@ def _render(context: Mapping[str, Any], **pairs: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
+        finalize=lambda value: clean(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -12,15 +12,13 @@ from markupsafe import Markup, escape
 
 from reward_model.data.pairs import Pair
 from reward_model.evaluation.metrics import compute_margins
+from reward_model.reporting.clean import MAX_NAME, clean
 
 WORST = 40  # of each set: pairs ranked against the label, those furthest from it first
 SAMPLED = 10  # of each set: pairs ranked with the label
 MAX_CHARACTERS = 4000  # of each text
 MAX_TURNS = 6  # of each prompt, the last ones
 MIN_SHARED = 0.4  # of the words of two responses: with fewer in common, nearly everything would be marked
-# HTML has no form for most control characters: all but tab and line feed are shown as their pictures.
-CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
-CONTROLS |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def view_pair(set_name: str, row: Mapping[str, Any], pair: Pair) -> PairView:
     turns = pair.prompt[-MAX_TURNS:]
     return PairView(
         set_name=set_name,
-        source=clean(pair.source),
+        source=pair.source[:MAX_NAME],
         id=pair.id,
         margin=row["gap"],
         against=row["gap"] < 0,
@@ -135,11 +133,6 @@ def plain_text(text: str) -> Text:
 def shorten(text: str) -> tuple[str, int]:
     """The beginning of a text, cleaned, and how many characters are left out."""
     return clean(text[:MAX_CHARACTERS]), max(0, len(text) - MAX_CHARACTERS)
-
-
-def clean(text: str) -> str:
-    """The text with pictures in place of control characters, and with line feeds as the only line ends."""
-    return text.replace("\r\n", "\n").translate(CONTROLS)
 
 
 def sources(views: Sequence[Sequence[PairView]]) -> list[str]:

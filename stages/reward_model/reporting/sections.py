@@ -14,6 +14,7 @@ from reward_model.evaluation.plots import LONGER
 from reward_model.evaluation.report import NAMES, heldout_first, verdict_in_words
 from reward_model.reporting import charts
 from reward_model.reporting.charts import JUDGE, RULE, Dot, Spec
+from reward_model.reporting.clean import MAX_NAME
 from reward_model.reporting.summary import interval_in_words
 
 Figures = Mapping[str, Any]
@@ -182,7 +183,7 @@ def _groups(own: Figures) -> Chart:
 
 def _by_source(by_source: Figures) -> Chart:
     largest = sorted(by_source.items(), key=lambda item: (-item[1]["n"], item[0]))[:MAX_SOURCES]
-    dots = [Dot(source, own["accuracy"], own["accuracy_ci95"], pairs=own["n"]) for source, own in largest]
+    dots = [Dot(source[:MAX_NAME], own["accuracy"], own["accuracy_ci95"], pairs=own["n"]) for source, own in largest]
     left_out = len(by_source) - len(largest)
     note = f"The {left_out:,} smaller sources are left out." if left_out else ""
     return accuracies("By source", note, dots)
