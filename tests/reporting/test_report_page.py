@@ -102,7 +102,9 @@ def test_every_chart_has_a_label_and_a_table() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nul \0 escape \x1b", "half \ud800", "\ufffe\uffff", "\u202eturned", "</text>&", "x" * 10**6, "\n"]
+    "name",
+    ["nul \0 escape \x1b", "half \ud800", "\ufffe\uffff", "\u202eturned", "</text>&", "x" * 10**6, "\n"],
+    ids=["controls", "surrogate", "noncharacters", "bidi", "markup", "long", "line feed"],
 )
 def test_names_of_sources_may_be_anything(name: str) -> None:
     own = METRICS.eval["heldout"]
@@ -113,7 +115,7 @@ def test_names_of_sources_may_be_anything(name: str) -> None:
     assert len(page) < 200_000
     assert not re.search("[\0\x1b\ud800\ufffe\uffff]", page)
     [figure] = re.findall(r"<h3>By source</h3>.*?</figure>", page, re.DOTALL)
-    assert figure.count("M4,0") >= 3 or len(re.findall(r'fill="var\(--model\)"', figure)) == 3, "a dot for each"
+    assert figure.count('fill="var(--model)"') == 3, "a dot for each"
 
 
 @pytest.mark.parametrize(
