@@ -6,11 +6,14 @@ INSTALLED := .venv/.installed
 # The stages call `python`. (make itself may look commands up in the old PATH, so they are named in full here.)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro plots test check
+.PHONY: repro report plots test check
 
 repro: $(INSTALLED)
 	$(BIN)/dvc repro
 	@$(BIN)/python stages/results.py
+
+report: $(INSTALLED)
+	@$(BIN)/python stages/report.py --open
 
 plots: $(INSTALLED)
 	$(BIN)/python stages/draw_plots.py

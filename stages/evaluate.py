@@ -3,8 +3,8 @@
     python stages/evaluate.py
 
 `heldout` are pairs whose prompts are in no other split; then come the external sets. The calibration is fitted on the
-validation pairs. metrics/eval.json has the figures, metrics/*.json what the plots show,
-data/evaluation the worst-ranked pairs, for people to read.
+validation pairs. metrics/eval.json has the figures, metrics/*.json what the plots show, data/evaluation the rewards of
+every pair.
 """
 
 from functools import partial
@@ -15,15 +15,15 @@ import pandas as pd
 
 import reward_model.common.environment  # noqa: F401
 from reward_model.common.errors import UserError, run
-from reward_model.common.files import new_folder, read_json, read_jsonl, write_json, write_text
-from reward_model.common.tables import read_parquet
-from reward_model.data.evaluation_sets import HELDOUT, EvaluationSet, evaluation_sets, read_set_pairs
+from reward_model.common.files import new_folder, read_json, read_jsonl, write_json
+from reward_model.common.tables import read_parquet, write_parquet
+from reward_model.data.evaluation_sets import HELDOUT, evaluation_sets
 from reward_model.evaluation import plots
 from reward_model.evaluation.calibration import Calibration, fit_calibration
 from reward_model.evaluation.external_scores import external_scores
 from reward_model.evaluation.judges import judge_figures
 from reward_model.evaluation.metrics import evaluate_pairs, read_labels
-from reward_model.evaluation.report import set_report, worst_pairs_report
+from reward_model.evaluation.report import set_report
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.model import load_reward_model
 from reward_model.params import EvaluateParams, load_params
@@ -60,8 +60,8 @@ def main() -> None:
     write_json(METRICS / "eval.json", figures)
     write_plots(scored, calibration.temperature)
     with new_folder(Path("data/evaluation")) as folder:
-        for each in sets:
-            write_text(folder / f"worst_{each.name}.md", report_worst_pairs(each, scored[each.name]))
+        for name, pairs in scored.items():
+            write_parquet(folder / f"{name}.parquet", pairs.to_dict("records"))
     print("\n\n".join([calibration_report(calibration), *(set_report(name, own) for name, own in figures.items())]))
     for name, reason in read_json(METRICS / "external_sets.json")["skipped"].items():
         print(f"\n{name}: skipped: {reason}")
@@ -100,11 +100,6 @@ def write_plots(scored: dict[str, pd.DataFrame], temperature: float) -> None:
     write_json(METRICS / "reliability.json", plots.reliability_diagram(scored, temperature))
     write_json(METRICS / "accuracy_by_length.json", plots.accuracy_by_length(scored))
     write_json(METRICS / "reward_by_length.json", plots.rewards_by_length(scored))
-
-
-def report_worst_pairs(each: EvaluationSet, pairs: pd.DataFrame) -> str:
-    """The worst-ranked pairs of a set, as a page to read."""
-    return worst_pairs_report(each.name, pairs, read_set_pairs(each.pairs, pairs.to_dict("records")))
 
 
 def calibration_report(calibration: Calibration) -> str:

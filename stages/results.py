@@ -1,6 +1,7 @@
 """Print the results of the last evaluation (not a stage).
 
-python stages/results.py                  for people
+python stages/results.py                  the verdict, and a row a set
+python stages/results.py --details        every figure, in words
 python stages/results.py --markdown       as the table of metrics/README.md
 python stages/results.py --svg FILE       as a picture: the accuracy of the model and of each rule
 python stages/results.py --write-docs     put the table into metrics/README.md and the picture into metrics/accuracy.svg
@@ -11,17 +12,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import read_json, write_text
 from reward_model.evaluation.accuracy_chart import accuracy_chart
 from reward_model.evaluation.report import heldout_first, results_table, set_report
+from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS, summary_rows, verdict_sentence
 
 METRICS = Path("metrics")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"  # around the table in metrics/README.md
+COLOURS = {"better": "green", "worse": "red"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--details", action="store_true", help="print every figure in words")
     parser.add_argument("--markdown", action="store_true", help="print a table in Markdown")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the accuracies")
     parser.add_argument("--write-docs", action="store_true", help="refresh metrics/README.md and metrics/accuracy.svg")
@@ -34,8 +42,30 @@ def main() -> None:
         draw(arguments.svg, figures)
     elif arguments.markdown:
         print(results_table(figures))
-    else:
+    elif arguments.details:
         print("\n".join(set_report(name, own) for name, own in heldout_first(figures).items()))
+    else:
+        print_summary(figures)
+
+
+def print_summary(figures: Mapping[str, Any]) -> None:
+    """The verdict, a table that fits 80 columns, and where the report is; in colour on a terminal."""
+    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="dim")
+    table.add_column("set", overflow="fold")
+    for head in ("pairs", "accuracy", "95% interval"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("best rule")
+    for head in ("gain", "log loss"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in summary_rows(figures):
+        gain = Text(row.gain, COLOURS.get(row.outcome, ""))
+        accuracy = Text(row.accuracy, "bold")
+        table.add_row(Text(row.name), row.pairs, accuracy, row.interval, row.rule, gain, row.loss)
+    console = Console(highlight=False)
+    console.print(Text(verdict_sentence(figures), "bold"), "", table, sep="\n")
+    report = next((path for path in (REPORT, WITHOUT_TEXTS) if path.exists()), None)
+    if report is not None:
+        console.print(f"\n{report}", markup=False)
 
 
 def draw(target: Path, figures: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ STAGES = (  # all but fetch
     "train",
     "baselines",
     "evaluate",
+    "report",
     "export",
 )
 BEFORE_TRAINING = ("prepare", "tokenize_pairs", "features", "probe")

@@ -19,7 +19,7 @@ READMES = [f"{folder}README.md" for folder in ("", "stages/", "data/", "metrics/
 TEXTS = {name: (ROOT / name).read_text() for name in READMES}
 FOLDERS = "stages|metrics|data|models|tests"
 # What a run leaves beside the outs of dvc.yaml, and folders of users.
-UNTRACKED = {"dvc_plots", "models/.checkpoints", "data/own", "data/external", "models/own"}
+UNTRACKED = {"dvc_plots", "data/comparison.html", "models/.checkpoints", "data/own", "data/external", "models/own"}
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 
 MAX_README_LINES = 170

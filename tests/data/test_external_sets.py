@@ -4,19 +4,14 @@ import gzip
 import json
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from conftest import BEFORE_TRAINING, Project, make_pairs, write_rows
-from reward_model.common.files import read_jsonl
 from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.external_formats import detect_format, parse_external_set
-from reward_model.data.pairs import Pair
 from reward_model.evaluation.external_scores import external_scores
-from reward_model.evaluation.report import worst_pairs_report
-from test_metrics import table
 
 REWARD_BENCH = {"prompt": "Say hi.", "chosen": "hi", "rejected": "no", "subset": "hep-python", "id": 7}
 RM_BENCH = {"id": "x", "prompt": "2 + 2?", "chosen": ["4", "It is 4", "**4**"], "rejected": ["5", "It is 5", "**5**"]}
@@ -183,8 +178,10 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     assert figures["best"]["best_of_n"]["n"] == 2
     assert "some--set--filtered: skipped: " in printed
     assert "RM-Bench: easy" in printed
-    worst = project.folder / "data/evaluation"
-    assert {path.name for path in worst.iterdir()} == {f"worst_{name}.md" for name in figures}
+    scored = project.folder / "data/evaluation"
+    assert {path.name for path in scored.iterdir()} == {f"{name}.parquet" for name in figures}
+    project.stage("report")
+    assert "RM-Bench" in (project.folder / "data/report.html").read_text()
 
 
 def test_a_file_that_is_not_there_is_one_clear_error(project: Project) -> None:
@@ -194,17 +191,6 @@ def test_a_file_that_is_not_there_is_one_clear_error(project: Project) -> None:
     result = project.run("stages/external_sets.py")
     assert result.returncode == 1
     assert result.stderr.startswith("error: data/no_such_folder not found: set evaluate.sets_path")
-
-
-def test_the_worst_ranked_pairs_are_in_order(trained: Project) -> None:
-    pairs = [Pair.from_record(row) for row in read_jsonl(trained.folder / "data/pairs/heldout.jsonl")]
-    text = worst_pairs_report("heldout", table(np.linspace(-2, 1, len(pairs))), pairs)
-    margins = [float(line.split("margin ")[1].split(" ")[0]) for line in text.splitlines() if line.startswith("## ")]
-    assert margins == sorted(margins)
-    assert len(margins) > 5
-    assert all(margin <= 0 for margin in margins)
-    assert f"> {pairs[0].chosen.splitlines()[0]}" in text
-    assert text.startswith(f"# heldout: the {len(margins)} worst-ranked pairs")
 
 
 def test_the_responses_of_a_row_are_cut_alike_as_when_they_are_scored(project: Project) -> None:

@@ -1,17 +1,12 @@
-"""What an evaluation says, for people: a summary, the results table, the worst-ranked pairs."""
+"""What an evaluation says, for people: a summary, the results table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from reward_model.data.evaluation_sets import HELDOUT
-from reward_model.data.pairs import Pair
 from reward_model.evaluation.calibration import MIN_PROMPTS
-from reward_model.evaluation.metrics import FITTED_BASELINES, compute_margins, percent
+from reward_model.evaluation.metrics import FITTED_BASELINES, percent
 
-WORST = 20
 NO_INTERVAL = f"no interval from under {MIN_PROMPTS} prompts"
 
 NAMES = {
@@ -85,21 +80,6 @@ def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def worst_pairs_report(name: str, scored: pd.DataFrame, pairs: Sequence[Pair]) -> str:
-    """The worst-ranked pairs in Markdown: those whose rejected response is furthest ahead."""
-    margins = compute_margins(scored)
-    worst = [int(number) for number in np.argsort(margins, kind="stable")[:WORST] if margins[number] < 0]
-    title = f"the {len(worst)} worst-ranked pairs" if worst else "no pair is ranked wrongly"
-    parts = [f"# {name}: {title}\n"]
-    for place, number in enumerate(worst, 1):
-        pair, row = pairs[number], scored.iloc[number]
-        parts.append(f"## {place}. margin {margins[number]:.2f} ({pair.source}, {pair.id})\n")
-        parts += [f"**{turn['role']}**\n\n{_quoted(turn['content'])}\n" for turn in pair.prompt]
-        parts.append(f"**chosen** (reward {row['chosen_reward']:.2f})\n\n{_quoted(pair.chosen)}\n")
-        parts.append(f"**rejected** (reward {row['rejected_reward']:.2f})\n\n{_quoted(pair.rejected)}\n")
-    return "\n".join(parts)
-
-
 def _with_interval(value: float, interval: Sequence[float] | None, *, signed: bool = False) -> str:
     bounds = _bounds(interval, signed=signed)
     return f"{percent(value, signed=signed)} ({'95% interval ' if interval else ''}{bounds})"
@@ -162,7 +142,3 @@ def _external_lines(figures: Mapping[str, Any]) -> list[str]:
         best = figures["best_of_n"]
         lines.append(f"best of n: {percent(best['accuracy'])} of {best['n']} (by chance {percent(best['by_chance'])})")
     return lines
-
-
-def _quoted(text: str) -> str:
-    return "\n".join(f"> {line}" for line in text.splitlines())

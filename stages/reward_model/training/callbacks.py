@@ -1,10 +1,10 @@
 """What goes on beside the steps: progress, resuming, stopping."""
 
-import math
 import sys
 from statistics import mean
 from typing import TYPE_CHECKING, Any, cast
 
+import psutil
 import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -15,31 +15,37 @@ if TYPE_CHECKING:
     from reward_model.training.trainer import PairTrainer
 
 
+# With a bar it would not fit 80 columns.
+LINE = "{desc} {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+
+
 class ProgressBar(TrainerCallback):
-    """Pairs done, with loss and accuracy over the last `WINDOW` pairs."""
+    """Pairs done and time left, with the loss over the last `WINDOW` pairs, that on validation pairs, and memory."""
 
     def __init__(self, trainer: "PairTrainer", pairs: int) -> None:
         self.trainer = trainer
         done = trainer.totals.pairs
         hidden = not trainer.is_world_process_zero()
         self.validation = ""
-        self.bar = tqdm(total=pairs, initial=done, unit="pair", desc="train", disable=hidden)
+        self.bar = tqdm(total=pairs, initial=done, unit="pair", desc="train", disable=hidden, bar_format=LINE)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance to the pairs counted so far."""
         recent = self.trainer.recent
         if not recent:  # degenerate pairs only so far
             return
-        loss = mean(loss for loss, _ in recent)
-        sided = [correct for _, correct in recent if not math.isnan(correct)]
-        accuracy = f"{mean(sided):.2f}" if sided else "-"
-        self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy}{self.validation}", refresh=False)
+        loss, gigabytes = mean(recent), memory_in_use(self.trainer.args.device) / 1e9
+        self.bar.set_postfix_str(f"loss {loss:.3f}{self.validation}, {gigabytes:.1f} GB", refresh=False)
         self.bar.update(self.trainer.totals.pairs - self.bar.n)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Show the last figures on the validation pairs from here on."""
-        metrics = kwargs["metrics"]
-        self.validation = f"; validation {metrics['eval_loss']:.3f}, {metrics['eval_accuracy']:.2f}"
+        """Show the last loss on the validation pairs from here on."""
+        self.validation = f", validation {kwargs['metrics']['eval_loss']:.3f}"
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes that this process holds: of the GPU's memory if it computes on CUDA, otherwise of the machine's."""
+    return torch.cuda.memory_reserved(device) if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
 class EvaluationCallback(TrainerCallback):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +35,6 @@ class SavingTrainer(RewardTrainer):
     step_downs: list[dict[str, Any]]
     totals: PairTotals
     since_log: PairTotals
-    recent: deque[tuple[float, float]]
 
     def _keep_best(self) -> bool:
         weights = _trained_weights(cast(PreTrainedModel, self.model))
@@ -76,7 +74,6 @@ class SavingTrainer(RewardTrainer):
             self.checkpoints.restore_best(checkpoint)
         counts = json.loads((checkpoint / COUNTS_FILE).read_text(encoding="utf-8"))
         self.totals, self.since_log = PairTotals(**counts["totals"]), PairTotals(**counts["since_log"])
-        self.recent.extend((loss, correct) for loss, correct in counts["recent"])
         self.step_downs = counts["step_downs"]
         self.memory_fallback = MemoryFallback(**counts["memory_fallback"])
         if self.memory_fallback.checkpointing:
@@ -120,7 +117,6 @@ class SavingTrainer(RewardTrainer):
         counts = {
             "totals": asdict(self.totals),
             "since_log": asdict(self.since_log),
-            "recent": list(self.recent),
             "step_downs": self.step_downs,
             "memory_fallback": asdict(self.memory_fallback),
         }

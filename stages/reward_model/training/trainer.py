@@ -1,6 +1,5 @@
 """TRL's RewardTrainer with a loss that is exact over the effective batch, metrics per pair, and steps that survive."""
 
-import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -12,9 +11,7 @@ import torch
 from accelerate.utils.operations import broadcast, pad_across_processes
 from torch.utils.data import DataLoader
 
-from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError, first_line
-from reward_model.data.pairs import TIE
 from reward_model.modeling.batching import Batch
 from reward_model.params import TrainParams
 from reward_model.training.callbacks import say
@@ -27,7 +24,7 @@ from reward_model.training.sampler import LABELS, MicroBatch, Step, TrainingPlan
 from reward_model.training.saving import SavingTrainer
 from reward_model.training.validation import MIN_PROMPTS, Validation
 
-WINDOW = 64  # pairs behind the loss and accuracy that the progress bar shows
+WINDOW = 64  # pairs behind the loss that the progress line shows
 
 
 class PairTrainer(SavingTrainer):
@@ -67,7 +64,7 @@ class PairTrainer(SavingTrainer):
         self.step_downs: list[dict[str, Any]] = []
         self.totals = PairTotals()
         self.since_log = PairTotals()
-        self.recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self.recent: deque[float] = deque(maxlen=WINDOW)
         # Of this step, on this process: losses, margins and preferences (labelled pairs, 3) of each micro-batch.
         self._micro_losses: list[torch.Tensor] = []
 
@@ -257,9 +254,7 @@ class PairTrainer(SavingTrainer):
         losses, margins, preferences = found.unbind(1)
         self.totals.add(losses, margins, preferences)
         self.since_log.add(losses, margins, preferences)
-        correct = pair_accuracy(margins.double().cpu().numpy())
-        correct[(preferences == TIE).cpu().numpy()] = math.nan
-        self.recent.extend(zip(losses.tolist(), correct.tolist(), strict=True))
+        self.recent.extend(losses.tolist())
         self._micro_losses.clear()
 
     def _require_finite(self, losses: torch.Tensor, numbers: torch.Tensor) -> None:

@@ -1,0 +1,193 @@
+"""The report's page: what it says, what becomes of hostile texts, and its size."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from conftest import DEFAULTS, ROOT, Project
+from report_fixtures import HOSTILE, make_metrics, make_views
+from reward_model.reporting.page import FOLDER, MAX_BYTES, render_page
+from reward_model.reporting.pair_texts import MAX_CHARACTERS, SAMPLED, WORST, choose_rows, mark_differences, plain_text
+from reward_model.reporting.summary import COMPARED, verdict_sentence
+from test_metrics import table
+
+METRICS = make_metrics()
+
+
+class Elements(HTMLParser):
+    """The names of a page's elements and of their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_hostile_texts_are_texts() -> None:
+    page = render_page(METRICS, DEFAULTS, [make_views("heldout", HOSTILE, 200)])
+    elements = Elements(page)
+    assert not {"img", "link", "iframe", "object", "base"} & elements.names
+    assert not {name for name in elements.attributes if name.startswith("on")}
+    assert page.count("<script") == 1
+    assert page.count("<style") == 1
+    assert HOSTILE[0] in elements.text
+    assert "{{ 7 * 7 }}" in elements.text
+    assert not re.search("[\0\a\x1b]", page)
+    assert "␀" in page
+    assert f"{1_000_000 + 2 - MAX_CHARACTERS:,} more characters are not shown" in page
+
+
+def test_the_page_loads_nothing() -> None:
+    page = render_page(METRICS, DEFAULTS, [make_views("heldout", ("https://example.com/a.js",), 20)])
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!#)|url\(|@import""", page)
+    assert "default-src 'none'" in page
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    first, second = (
+        render_page(make_metrics(), DEFAULTS, [make_views("heldout", ("a b", "b c"), 30)]) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_of_very_many_pairs_the_worst_and_a_sample_are_shown() -> None:
+    count = 100_000
+    margins = np.random.default_rng(0).normal(0.5, 1, count)
+    shown = choose_rows(table(margins, id=[f"{number:016x}" for number in range(count)]))
+    assert len(shown) == WORST + SAMPLED
+    assert sorted(shown["gap"].head(WORST)) == sorted(margins)[:WORST]
+    assert min(shown["gap"].tail(SAMPLED)) >= 0
+
+
+def test_the_page_stays_small_and_says_what_had_no_room() -> None:
+    names = tuple(f"set{number}" for number in range(12))
+    metrics = make_metrics(("heldout", *names[:2]))
+    views = [make_views(name, ('"<&' * 2000, "'>" * 3000), 200) for name in names]
+    page = render_page(metrics, DEFAULTS, views)
+    assert MAX_BYTES / 2 < len(page.encode()) <= MAX_BYTES
+    assert "of these pairs have no room here" in page
+    assert set(names) == set(re.findall(r'data-set="(\w+)"', page)), "each set has its share"
+
+
+def test_the_page_without_texts_has_the_figures_alone() -> None:
+    page = render_page(METRICS, DEFAULTS, None)
+    assert verdict_sentence(METRICS.eval) in page
+    assert 'id="pairs"' not in page
+    assert "<details class=" not in page
+
+
+def test_every_chart_has_a_label_and_a_table() -> None:
+    page = render_page(METRICS, DEFAULTS, None)
+    figures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
+    assert len(figures) == 2 * 7 + 2
+    for figure in figures:
+        assert re.search(r'<svg role="img" aria-label="[^"]{10,}"', figure)
+        assert re.search(r"<tbody>\s*<tr><th", figure)
+    assert "a &lt;b&gt;" in page
+    assert "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nul \0 escape \x1b", "half \ud800", "\ufffe\uffff", "\u202eturned", "</text>&", "x" * 10**6, "\n"],
+    ids=["controls", "surrogate", "noncharacters", "bidi", "markup", "long", "line feed"],
+)
+def test_names_of_sources_may_be_anything(name: str) -> None:
+    own = METRICS.eval["heldout"]
+    few = {"n": 3, "accuracy": 0.5, "accuracy_ci95": None}
+    by_source = {f"{name}{number}": few for number in range(3)}
+    metrics = replace(METRICS, eval={"heldout": {**own, "by_source": by_source}})
+    page = render_page(metrics, DEFAULTS, None)
+    assert len(page) < 200_000
+    assert not re.search("[\0\x1b\ud800\ufffe\uffff]", page)
+    [figure] = re.findall(r"<h3>By source</h3>.*?</figure>", page, re.DOTALL)
+    assert figure.count('fill="var(--model)"') == 3, "a dot for each"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "marks"),
+    [
+        ("the cat sat", "the dog sat", ["cat", "dog"]),
+        ("one two three", "one two three four", ["four"]),
+        ("a <b> c", "a c", ["&lt;b&gt;"]),
+        ("all words differ here", "nothing is the same", []),
+        ("", "", []),
+    ],
+)
+def test_differences_of_similar_responses_are_marked(chosen: str, rejected: str, marks: list[str]) -> None:
+    left, right, _ = mark_differences(chosen, rejected)
+    assert re.findall("<mark>(.*?)</mark>", left.html + right.html) == marks
+    assert [left.html.striptags(), right.html.striptags()] == [
+        plain_text(text).html.striptags() for text in (chosen, rejected)
+    ]
+
+
+@pytest.mark.parametrize("outcome", COMPARED)
+def test_the_verdict_is_one_sentence(outcome: str) -> None:
+    own = METRICS.eval["heldout"]
+    verdict = {"outcome": outcome, "over": own["best_baseline"]}
+    sentence = verdict_sentence({"heldout": {**own, "verdict": verdict}})
+    assert COMPARED[outcome] in sentence
+    assert re.fullmatch(r"[^\n]+[^.]\.", sentence)
+    assert ". " not in sentence
+
+
+def test_params_that_differ_from_the_defaults_are_shown() -> None:
+    assert "All params have their defaults." in render_page(METRICS, DEFAULTS, None)
+    changed = {**DEFAULTS, "train": {**DEFAULTS["train"], "learning_rate": 0.123}}
+    page = render_page(METRICS, changed, None)
+    assert re.search(r"train\.learning_rate</bdi></th><td>0\.123</td><td>4e-05</td>", page)
+
+
+def test_the_defaults_are_those_of_params_yaml() -> None:
+    ours = yaml.safe_load((FOLDER / "default_params.yaml").read_text())
+    assert ours == DEFAULTS, "cp params.yaml stages/reward_model/reporting/default_params.yaml"
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted(map(luminance, (one, other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colours_have_the_contrast_of_wcag_aa(theme: int) -> None:
+    blocks = re.findall(r":root \{(.*?)\}", (FOLDER / "report.css").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    colours = dict(re.findall(r"--(\w+): (#\w{6});", blocks[theme]))
+    for text in ("text", "muted", "link", "model", "wrong", "rule", "judge"):
+        for ground in ("page", "card"):
+            assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+    assert contrast(colours["text"], colours["mark"]) >= 4.5
+
+
+def test_the_stage_writes_both_pages(trained: Project) -> None:
+    with_texts, without = ((trained.folder / name).read_text() for name in ("data/report.html", "metrics/report.html"))
+    prompt = "expert question"  # of the set mt_bench_human
+    assert prompt in with_texts
+    assert prompt not in without
+
+
+def test_a_report_that_was_not_made_is_one_clear_error(tmp_path: Path) -> None:
+    result = Project(tmp_path).run(str(ROOT / "stages/report.py"), "--open")
+    assert result.returncode == 1
+    assert result.stderr == "error: data/report.html is missing: run `dvc repro`, which makes it\n"
