@@ -128,8 +128,9 @@ def listen(host: str, number: int) -> socket.socket:
     """
     try:
         return socket.create_server((host, number), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+    except (OSError, TypeError) as error:  # TypeError: a name that cannot be encoded
+        reason = str(error.strerror) if isinstance(error, OSError) else "no such address"
+        reason = reason.partition(" (while ")[0]  # create_server says again where it tried to
         raise UserError(f"cannot listen on {host}, port {number}: {reason}; --host and --port name others") from None
 
 
