@@ -79,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     how.add_argument("--dtype", choices=["fp32", "bf16", "auto"], default="fp32", help="as in score.py")
     how.add_argument("--batch-size", type=positive, default=8, help="prompts computed at a time (%(default)s)")
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--max-body-mb", type=positive, default=4, help="megabytes of a request (%(default)s)")
+    limits.add_argument("--max-body-mb", type=positive, default=2, help="megabytes of a request (%(default)s)")
     limits.add_argument("--max-texts", type=positive, default=256, help="texts of a request (%(default)s)")
     limits.add_argument("--max-requests", type=positive, default=256, help="requests at a time (%(default)s)")
     limits.add_argument("--timeout", type=positive, default=120, help="seconds for a request (%(default)s)")

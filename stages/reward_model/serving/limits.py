@@ -27,7 +27,7 @@ class Limits:
         api_key: what requests must give as `Authorization: Bearer KEY`; None if anybody may ask.
     """
 
-    body_bytes: int = 4 * 2**20
+    body_bytes: int = 2 * 2**20
     texts: int = 256
     requests: int = 256
     seconds: float = 120

@@ -1,5 +1,7 @@
 """Conversations that a trainer has rendered already: text whose control tokens are control tokens."""
 
+from typing import cast
+
 from reward_model.contract.encoder import PROBE, Encoder, TokenIds, encode_text, shared_prefix_length
 from reward_model.contract.truncation import truncate
 
@@ -13,6 +15,7 @@ class RenderedTextEncoder:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
+        self._end_token = cast(str, encoder.tokenizer.id_to_token(encoder.contract.end_token_id))
         asked = encoder.render(PROBE[:1], add_generation_prompt=True).encode()
         opened = asked[: shared_prefix_length([asked, encoder.render(PROBE).encode()])].decode(errors="ignore")
         # What the template writes between a prompt and its response.
@@ -23,16 +26,14 @@ class RenderedTextEncoder:
 
         Blanks after the end token are left out, and where it is missing (generation stopped at a limit) it is added.
         """
-        contract = self._encoder.contract
+        stripped = text.rstrip()
+        text = stripped if stripped.endswith(self._end_token) else text + self._end_token
         ids = self._ids(text)
-        if ids[-1:] != [contract.end_token_id]:
-            stripped = self._ids(text.rstrip())
-            ids = stripped if stripped[-1:] == [contract.end_token_id] else [*ids, contract.end_token_id]
-        if len(ids) <= contract.max_length:
-            return ids
-        before, opening, _ = text.rpartition(self._response_opening)
-        prompt_length = shared_prefix_length([self._ids(before + opening), ids])
-        [ids], _ = truncate([ids], prompt_length, contract.max_length)
+        max_length = self._encoder.contract.max_length
+        if len(ids) > max_length:
+            before, opening, _ = text.rpartition(self._response_opening)
+            prompt_length = shared_prefix_length([self._ids(before + opening), ids])
+            [ids], _ = truncate([ids], prompt_length, max_length)
         return ids
 
     def _ids(self, text: str) -> TokenIds:
