@@ -1,13 +1,12 @@
 """The rewards of a vLLM server beside score.py's, for the same held-out responses.
 
     vllm serve models/export --runner pooling --max-model-len 512 --dtype float32   # in vLLM's own environment
-    python tests/performance/compare_vllm.py [--url http://127.0.0.1:8000] [--pairs 40] [--model models/export]
+    python tests/performance/compare_vllm.py [--url http://127.0.0.1:8000] [--pairs 40]
 
-Run it where vLLM was started, so that `--model` is the name that vLLM knows. The pairs are those of `--data` that need no cutting: vLLM refuses
-longer ones. Start vLLM with
-`--dtype bfloat16` for how far that is from float32. The last line is JSON: `responses`, `max_abs_diff_input` (rendered
-texts), `max_abs_diff_messages`, and `same_preference`, the share of the pairs in which both prefer the same response.
-Writes no file.
+The pairs are those of `--data` that need no cutting: vLLM refuses longer ones. `--model` is the folder as vLLM was
+told it. Start vLLM with `--dtype bfloat16` for how far that is from float32. The last line is JSON: `responses`,
+`max_abs_diff_input` (rendered texts), `max_abs_diff_messages`, and `same_preference`, the share of the pairs in which
+both prefer the same response. Writes no file.
 """
 
 import argparse

@@ -5,9 +5,9 @@
 Each client sends pairs of its own over one connection, one after another, and compares every answer with the rewards
 that score.py gave for them. The last line is JSON: `requests`, `errors` (no answer, or another status than 200),
 `wrong` (a reward more than 1e-4 away), `max_abs_diff`, `p50_s` and `p99_s` of a request, `texts_per_s`,
-`file_texts_per_s` of score.py with the same backend on a file, without its start, `throughput_ratio` of the two, and
-the seconds from the command to the first reward, the least of three: `cold_start_s` of the server,
-`score_cold_start_s` of score.py. Writes no tracked file.
+`file_texts_per_s` of score.py with the same backend on a file, without its start, once before the clients and once
+after, `throughput_ratio` of the two, and the seconds from the command to the first reward, the least of three:
+`cold_start_s` of the server, `score_cold_start_s` of score.py. Writes no tracked file.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from typing import Any
 ROUNDS = 3
 PAIRS_PER_CLIENT = 2
 TOLERANCE = 1e-4
+ASKED = ("prompt", "chosen", "rejected")
 WORDS = ["boil", "water", "salt", "pasta", "answer", "question", "why", "because", "people", "often", "think", "good"]
 
 Row = dict[str, Any]
@@ -58,7 +59,7 @@ class Client(threading.Thread):
             if start > self.end:
                 break
             try:
-                answer = ask(self.connection, {name: pair[name] for name in ("prompt", "chosen", "rejected")})
+                answer = ask(self.connection, {name: pair[name] for name in ASKED})
             except (OSError, http.client.HTTPException, ValueError):
                 self.errors += 1
                 self.connection.close()
@@ -77,7 +78,7 @@ def main() -> None:
     how = ["--model", options.model, "--backend", options.backend]
     score_starts = [timed_score(["--text", "hello", *how]) for _ in range(ROUNDS)]
     server_starts = [time_server_start(how) for _ in range(ROUNDS)]
-    pairs, file_rate = score_file(make_pairs(options.clients * PAIRS_PER_CLIENT), how)
+    pairs, seconds_before = score_file(make_pairs(options.clients * PAIRS_PER_CLIENT), how)
     with server(how) as port:
         start = time.perf_counter()
         end = start + options.seconds
@@ -87,6 +88,8 @@ def main() -> None:
         for client in clients:
             client.join()
         seconds = time.perf_counter() - start
+    _, seconds_after = score_file(pairs, how)
+    file_rate = 4 * (len(pairs) - 1) / (seconds_before + seconds_after)
     found = figures(clients, seconds, file_rate)
     print(json.dumps(found | {"cold_start_s": min(server_starts), "score_cold_start_s": min(score_starts)}))
 
@@ -119,15 +122,15 @@ def make_pairs(count: int) -> list[Row]:
 
 
 def score_file(pairs: list[Row], how: list[str]) -> tuple[list[Row], float]:
-    """The pairs with their rewards, and the texts that score.py scores in a second once it has started."""
+    """The pairs with their rewards, and how many seconds all but one take score.py once it has started."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "pairs.jsonl", Path(folder) / "scored.jsonl"
         seconds = []
         for rows in (pairs[:1], pairs):
-            source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            source.write_text("".join(json.dumps({name: row[name] for name in ASKED}) + "\n" for row in rows))
             seconds.append(timed_score(["--input", str(source), "--output", str(target), *how]))
         scored = [json.loads(line) for line in target.read_text().splitlines()]
-    return scored, 2 * (len(pairs) - 1) / (seconds[1] - seconds[0])
+    return scored, seconds[1] - seconds[0]
 
 
 def timed_score(options: list[str]) -> float:
