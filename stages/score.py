@@ -17,8 +17,9 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from reward_model.cli.command_line import Parser
 from reward_model.common.errors import UserError, run
 
 if TYPE_CHECKING:
@@ -74,14 +75,6 @@ def backend(arguments: argparse.Namespace) -> str:
     small_work = arguments.input is None and arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
     exported = (arguments.model / "model.onnx").exists() and importlib.util.find_spec("onnxruntime") is not None
     return "onnx" if arguments.backend == "auto" and small_work and exported else arguments.backend
-
-
-class Parser(argparse.ArgumentParser):
-    """Tells of a wrong command line in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with exit status 2."""
-        raise UserError(f"{message} (score.py --help shows the options)")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -74,8 +74,8 @@ def test_every_option_of_our_scripts_exists(name: str) -> None:
             assert f'"{option}"' in code, f"{script} {option}"
 
 
-def test_every_option_of_score_that_is_named_alone_exists() -> None:
-    code = (ROOT / "stages/score.py").read_text()
+def test_every_option_of_score_and_serve_that_is_named_alone_exists() -> None:
+    code = "".join((ROOT / f"stages/{name}.py").read_text() for name in ("score", "serve"))
     named = set(re.findall(r"`(--[\w-]+)", TEXTS["models/README.md"]))
     assert len(named) > 5
     assert {option for option in named if f'"{option}"' not in code} == {"--public"}, "of export.py"

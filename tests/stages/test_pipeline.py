@@ -27,7 +27,19 @@ ENVIRONMENT = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).pa
 
 
 # Each may import from those before it alone.
-ROOMS = ("common", "contract", "data", "modeling", "evaluation", "reporting", "training", "scoring", "cli", "exporting")
+ROOMS = (
+    "common",
+    "contract",
+    "data",
+    "modeling",
+    "evaluation",
+    "reporting",
+    "training",
+    "scoring",
+    "serving",
+    "cli",
+    "exporting",
+)
 # Nearly all that is in them concerns every stage that uses them, so they are deps as a whole.
 GROUND = ("common", "contract")
 

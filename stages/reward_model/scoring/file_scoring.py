@@ -131,7 +131,7 @@ def _scored(scorer: Scorer, stream: RowStream, window: Sequence[StreamedRow], st
     groups = [group for _, group in encoded if not isinstance(group, str)]
     rewards = iter(scorer.rewards([group.ids for group in groups]))
     results = [
-        {ERROR: group} if isinstance(group, str) else _result(scorer, kind, next(rewards)) for kind, group in encoded
+        {ERROR: group} if isinstance(group, str) else row_result(scorer, kind, next(rewards)) for kind, group in encoded
     ]
     state.rows += len(window)
     state.errors += len(window) - len(groups)
@@ -153,17 +153,32 @@ def _encode(scorer: Scorer, stream: RowStream, row: StreamedRow) -> tuple[str, E
     if row.fault is not None:
         return "", f"the row {row.fault}" if stream.schema else f"the line {row.fault}"
     values = stream.typed(row.values)
-    kind = _kind(stream.schema or [name for name, value in values.items() if value is not None])
-    if kind is None:
-        return "", f"nothing to score: {WANTED} is wanted"
-    if taken := sorted({*RESULTS[kind], ERROR} & set(values)):
-        return "", f"the row has {taken[0]!r} already, which would be lost: rename it"
     try:
-        return kind, scorer.encode(*_conversation(kind, values))
-    except InvalidRow as reason:
-        return "", f"the row is no {kind}: {reason.detail}"
+        kind, prompt, responses = parse_row(values, stream.schema)
+        if taken := sorted({*RESULTS[kind], ERROR} & set(values)):
+            return "", f"the row has {taken[0]!r} already, which would be lost: rename it"
+        return kind, scorer.encode(prompt, responses)
     except UserError as reason:
         return "", str(reason)
+
+
+def parse_row(values: Row, names: Iterable[str] | None = None) -> tuple[str, Prompt, list[str]]:
+    """The kind of a row (a key of `RESULTS`), its prompt, and the responses to be scored.
+
+    Args:
+        values: the row.
+        names: the columns that all rows of its file have; None if each row has its own.
+
+    Raises:
+        UserError: why it cannot be scored.
+    """
+    kind = _kind(names or [name for name, value in values.items() if value is not None])
+    if kind is None:
+        raise UserError(f"nothing to score: {WANTED} is wanted")
+    try:
+        return kind, *_conversation(kind, values)
+    except InvalidRow as reason:
+        raise UserError(f"the row is no {kind}: {reason.detail}") from None
 
 
 def _kind(names: Iterable[str]) -> str | None:
@@ -192,7 +207,8 @@ def _conversation(kind: str, values: Row) -> tuple[Prompt, list[str]]:
     return prompt, [response_text(response) for response in responses]
 
 
-def _result(scorer: Scorer, kind: str, rewards: list[float]) -> Row:
+def row_result(scorer: Scorer, kind: str, rewards: list[float]) -> Row:
+    """The columns that a row of a kind gets."""
     if kind == "text":
         return {"reward": rewards[0]}
     if kind == "responses":

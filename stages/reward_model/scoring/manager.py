@@ -101,6 +101,15 @@ class RewardModelManager:
         self._scorer = Scorer(backend, encoder, Calibration.load(folder), self.batch_size, fingerprint)
 
     @property
+    def scorer(self) -> Scorer:
+        """What computes the rewards, for servers.
+
+        Raises:
+            UserError: no model is loaded.
+        """
+        return self._loaded()
+
+    @property
     def computes_on(self) -> str:
         """The backend, device and precision in use.
 

@@ -1,0 +1,144 @@
+"""Serve the trained reward model over HTTP.
+
+python stages/serve.py
+python stages/serve.py --host 0.0.0.0 --port 9000 --api-key KEY
+
+POST /score                what score.py takes, as JSON
+POST /get_reward           OpenRLHF's remote reward model
+POST /v1/score/evaluation  LLaMA-Factory's reward server
+POST /classify             vLLM's
+GET  /health, /metrics, /openapi.json
+"""
+
+import argparse
+import importlib.util
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reward_model.cli.command_line import Parser
+from reward_model.common.errors import UserError, run
+
+if TYPE_CHECKING:
+    from reward_model.serving.limits import Limits
+
+API_KEY_VARIABLE = "REWARD_MODEL_API_KEY"
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if not (arguments.model / "config.json").exists():
+        raise UserError(f"no trained model in {arguments.model}: run `make repro`, which trains and exports one")
+    try:
+        import uvicorn
+
+        from reward_model.serving.app import build_app
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: pip install '.[serve]'") from None
+    from reward_model.scoring.manager import RewardModelManager
+
+    limits = read_limits(arguments)
+    with listen(arguments.host, arguments.port) as listener:
+        manager = RewardModelManager(arguments.device, arguments.dtype, arguments.batch_size, backend(arguments))
+        manager.load_trained_model(arguments.model)
+        config = uvicorn.Config(
+            build_app(manager.scorer, arguments.model, limits),
+            log_level="warning",
+            access_log=False,
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=int(limits.seconds) + 1,
+        )
+        print(f"{arguments.model} ({manager.computes_on}) on {url(listener)}, Ctrl-C ends", file=sys.stderr, flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line.
+
+    Raises:
+        UserError: it is wrong.
+    """
+    parser = Parser(
+        prog="serve.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model", type=Path, default=Path("models/export"), help="folder of the model (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (%(default)s)")
+    parser.add_argument("--port", type=port, default=8000, help="0 for any that is free (%(default)s)")
+    parser.add_argument("--api-key", metavar="KEY", help=f"what clients must give; or set {API_KEY_VARIABLE}")
+    how = parser.add_argument_group("how to compute")
+    how.add_argument(
+        "--backend",
+        choices=["auto", "torch", "onnx"],
+        default="auto",
+        help="auto: onnx on the CPU if the model has it and onnxruntime is there, else torch",
+    )
+    how.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="as in score.py")
+    how.add_argument("--dtype", choices=["fp32", "bf16", "auto"], default="fp32", help="as in score.py")
+    how.add_argument("--batch-size", type=positive, default=8, help="prompts computed at a time (%(default)s)")
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max-body-mb", type=positive, default=2, help="megabytes of a request (%(default)s)")
+    limits.add_argument("--max-texts", type=positive, default=256, help="texts of a request (%(default)s)")
+    limits.add_argument("--max-requests", type=positive, default=256, help="requests at a time (%(default)s)")
+    limits.add_argument("--timeout", type=positive, default=120, help="seconds for a request (%(default)s)")
+    return parser.parse_args()
+
+
+def port(text: str) -> int:
+    """A port number, or 0."""
+    if not (text.isdecimal() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A number from 1 on."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def read_limits(arguments: argparse.Namespace) -> "Limits":
+    """The limits that were asked for."""
+    from reward_model.serving.limits import Limits
+
+    return Limits(
+        body_bytes=arguments.max_body_mb * 2**20,
+        texts=arguments.max_texts,
+        requests=arguments.max_requests,
+        seconds=arguments.timeout,
+        api_key=arguments.api_key or os.environ.get(API_KEY_VARIABLE),
+    )
+
+
+def backend(arguments: argparse.Namespace) -> str:
+    """The backend asked for; by itself onnx where nothing asks for torch, since it starts in a second."""
+    on_cpu = arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
+    exported = (arguments.model / "model.onnx").exists() and importlib.util.find_spec("onnxruntime") is not None
+    return "onnx" if arguments.backend == "auto" and on_cpu and exported else arguments.backend
+
+
+def listen(host: str, number: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        UserError: the port is taken, or the address is not of this machine.
+    """
+    try:
+        return socket.create_server((host, number), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, TypeError) as error:  # TypeError: a name that cannot be encoded
+        reason = str(error.strerror) if isinstance(error, OSError) else "no such address"
+        reason = reason.partition(" (while ")[0]  # create_server says again where it tried to
+        raise UserError(f"cannot listen on {host}, port {number}: {reason}; --host and --port name others") from None
+
+
+def url(listener: socket.socket) -> str:
+    """Where clients find the server."""
+    host, number, *_ = listener.getsockname()
+    return f"http://{f'[{host}]' if ':' in host else host}:{number}"
+
+
+if __name__ == "__main__":
+    run(main, exit_status=2)
