@@ -15,7 +15,7 @@ from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.evaluation_sets import HELDOUT
 from reward_model.data.splits import SPLITS
-from reward_model.modeling.batching import padded_batch
+from reward_model.modeling.batching import padded_batch, pairs_to_groups
 from reward_model.modeling.forward import rewards
 from reward_model.modeling.model import load_reward_model
 
@@ -121,8 +121,15 @@ def test_the_trained_head_is_divided_by_the_temperature_of_the_validation_pairs(
     project.stage("train")
     unscaled = project.read("metrics/train.json")
     assert unscaled["temperature"] is None
-    assert {**best, "loss": None} == {**unscaled["validation"], "loss": None}
-    assert best["loss"] < unscaled["validation"]["loss"]
+    rows = read_parquet(trained.folder / "data/tokens/validation.parquet")
+    for each, found in ((trained, best), (project, unscaled["validation"])):
+        model, encoder = load_reward_model(each.folder / "models/reward")
+        with torch.no_grad():
+            both = rewards(model, **padded_batch(pairs_to_groups(rows), encoder.contract.pad_token_id)).view(-1, 2)
+        margins = (both[:, 0] - both[:, 1]).double()
+        assert found["pairs"] == len(rows)
+        assert found["accuracy"] == pytest.approx((margins > 0).double().mean().item())
+        assert found["loss"] == pytest.approx(torch.nn.functional.softplus(-margins).mean().item(), abs=0.01)
     plain, scaled = (load_file(each.folder / "models/reward/model.safetensors") for each in (project, trained))
     torch.testing.assert_close(plain.pop("score.weight") / divided, scaled.pop("score.weight"))
     assert all(torch.equal(plain[name], scaled[name]) for name in scaled)
