@@ -19,7 +19,7 @@ from reward_model.common.files import new_folder, read_json, read_jsonl, write_j
 from reward_model.common.tables import read_parquet, write_parquet
 from reward_model.data.evaluation_sets import HELDOUT, evaluation_sets
 from reward_model.evaluation import plots
-from reward_model.evaluation.calibration import Calibration, fit_calibration
+from reward_model.evaluation.calibration import JUDGED, UNSEEN_FILE, Calibration, fit_calibration
 from reward_model.evaluation.external_scores import external_scores
 from reward_model.evaluation.judges import judge_figures
 from reward_model.evaluation.metrics import evaluate_pairs, read_labels
@@ -32,6 +32,7 @@ from reward_model.scoring.inference import prepare_for_scoring, score_sides
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+REWARD = Path("models/reward")
 METRICS = Path("metrics")
 BASELINES = Path("data/baselines")
 JUDGES = Path("data/pairs/judges.jsonl")
@@ -40,7 +41,7 @@ SCORED = ["chosen_reward", "rejected_reward"]
 
 def main() -> None:
     params = load_params()
-    model, encoder = load_reward_model(Path("models/reward"))
+    model, encoder = load_reward_model(REWARD)
     pad_token_id = encoder.contract.pad_token_id
     rows = read_parquet(Path("data/tokens/validation.parquet"))
     # In the precision that rewards are given in by default, whatever the training's was.
@@ -48,7 +49,9 @@ def main() -> None:
     score = partial(score_rows, model, pad_token_id, params.evaluate)
     validation = score(rows, "validation")
     chosen, rejected = (validation[side].to_numpy() for side in SCORED)
-    calibration = fit_calibration(chosen, rejected, validation["prompt_id"].tolist(), read_labels(validation))
+    unseen = pd.DataFrame(read_parquet(REWARD / UNSEEN_FILE), columns=[*JUDGED])
+    late = unseen["margin"].to_numpy(dtype=float), read_labels(unseen)
+    calibration = fit_calibration(chosen, rejected, validation["prompt_id"].tolist(), read_labels(validation), late)
     sets = evaluation_sets()
     scored = {each.name: with_baselines(score(read_parquet(each.tokens), each.name), each.name) for each in sets}
     judge = partial(compute_figures, calibration, params.evaluate, params.train.seed)
@@ -105,8 +108,9 @@ def write_plots(scored: dict[str, pd.DataFrame], temperature: float) -> None:
 def calibration_report(calibration: Calibration) -> str:
     """The calibration for people."""
     return (
-        f"calibration on {calibration.pairs} validation pairs: temperature {calibration.temperature:.2f}, within noise "
-        f"up to a margin of {calibration.noise_margin:.2f}"
+        f"calibration on {calibration.pairs} validation pairs, for the temperature also {calibration.training_pairs} "
+        f"training pairs before they were trained on: temperature {calibration.temperature:.2f}, within noise up to a "
+        f"margin of {calibration.noise_margin:.2f}"
     )
 
 

@@ -22,7 +22,7 @@ from reward_model.common.files import (
     write_json,
     write_text,
 )
-from reward_model.evaluation.calibration import CALIBRATION_FILE
+from reward_model.evaluation.calibration import CALIBRATION_FILE, UNSEEN_FILE
 from reward_model.exporting.metadata import METADATA_FILE, gather_metadata
 from reward_model.exporting.model_card import write_card
 from reward_model.params import ExportParams, Params, load_params
@@ -69,8 +69,9 @@ def place_weights(folder: Path, params: ExportParams) -> None:
     """Put the model into `folder` in every form that is wanted."""
     from reward_model.exporting.formats import link_or_copy, save_in_bfloat16, save_onnx
 
-    for path in sorted(set(REWARD.iterdir()) - {REWARD / PROVENANCE_FILE, REWARD / CHECKSUMS_FILE}):
-        link_or_copy(path, folder / path.name)
+    for path in sorted(REWARD.iterdir()):
+        if path.name not in (PROVENANCE_FILE, CHECKSUMS_FILE, UNSEEN_FILE):
+            link_or_copy(path, folder / path.name)
     if params.onnx != "none":
         save_onnx(REWARD, folder, int8=params.onnx == "int8")
     if params.dtype == "bf16":

@@ -8,12 +8,10 @@ An interrupted training resumes from its last checkpoint, in models/.checkpoints
 
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import reward_model.common.busy_processor
 import reward_model.common.environment  # noqa: F401
@@ -21,6 +19,7 @@ import reward_model.common.environment  # noqa: F401
 # Both come before torch.
 # isort: split
 import numpy as np
+import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
@@ -34,12 +33,12 @@ from reward_model.common.files import (
     write_checksums,
     write_json,
 )
-from reward_model.common.tables import read_parquet
+from reward_model.common.tables import read_parquet, write_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.tokens import TokenRow, read_training_rows
-from reward_model.evaluation.calibration import MIN_PROMPTS, reliable_temperature
-from reward_model.evaluation.metrics import log_loss
+from reward_model.evaluation.calibration import JUDGED, UNSEEN_FILE, reliable_temperature
+from reward_model.evaluation.metrics import log_loss, read_labels
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.devices import fsdp_enabled, world_size
@@ -57,7 +56,6 @@ BASE = Path("models/base")
 TOKENS = Path("data/tokens")
 PROBE = Path("data/probe/weights.safetensors")
 SCORED_PROMPTS = 4  # at a time, when the temperature is fitted
-Score = Callable[[Sequence[TokenRow]], tuple[list[float], list[float]]]
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "tokenizers", "datasets", "safetensors")
 
 
@@ -74,13 +72,18 @@ def main() -> None:
     if not is_main_process():
         return
     with new_folder(Path("models/reward")) as folder:
-        score = partial(score_copy, model, encoder, result.weights, params, folder)
-        found = validate(validation, score, fit_temperature=params.temperature_scaling)
-        if found["temperature"] is not None:
-            scale_head(model if result.weights is None else result.weights, 1 / found["temperature"])
+        rewards = score_copy(model, encoder, result.weights, params, folder, validation)
+        judged = judged_pairs(validation, np.subtract(*rewards))
+        unseen = judged_pairs([pairs[number] for number in result.unseen], result.unseen.values())
+        temperature = choose_temperature(pd.concat([judged, unseen])) if params.temperature_scaling else None
+        if temperature is not None:
+            scale_head(model if result.weights is None else result.weights, 1 / temperature)
+            unseen["margin"] /= temperature
         save_reward_model(model, encoder, folder, result.weights)
+        write_parquet(folder / UNSEEN_FILE, unseen.to_dict("records"))
         write_json(folder / PROVENANCE_FILE, {"params": asdict(params), "versions": versions})
         write_checksums(folder)
+    found = {"temperature": temperature, "validation": validation_figures(judged, temperature or 1.0)}
     write_json(Path("metrics/train.json"), result.summary | found)
     write_json(Path("metrics/training_curve.json"), result.curve)
     checkpoints.remove()
@@ -90,30 +93,28 @@ def main() -> None:
     print(message.format(**result.summary))
 
 
-def validate(rows: Sequence[TokenRow], score: Score, *, fit_temperature: bool) -> dict[str, Any]:
-    """What all validation pairs say of the trained model.
+def judged_pairs(pairs: Sequence[TokenRow], margins: Iterable[float]) -> pd.DataFrame:
+    """Prompt, label and margin of pairs, a row each."""
+    rows = [(row["prompt_id"], row.get("preference"), margin) for row, margin in zip(pairs, margins, strict=True)]
+    return pd.DataFrame(rows, columns=[*JUDGED]).astype({"preference": float, "margin": float})
 
-    Args:
-        rows: the pairs.
-        score: gives the rewards of both sides of rows.
-        fit_temperature: whether the rewards are to be divided by the temperature at which they predict rows best.
 
-    Returns:
-        temperature, None where it is not wanted or the pairs cannot tell it, which is said; validation: the number of
-        pairs, and accuracy and log loss at that temperature.
-    """
-    margins, labels = np.subtract(*score(rows)), np.array([row.get("preference") or 1.0 for row in rows])
-    prompts, temperature = [row["prompt_id"] for row in rows], None
-    if fit_temperature and len(set(prompts)) >= MIN_PROMPTS:
-        temperature = reliable_temperature(margins, labels, prompts)
-    if fit_temperature and temperature is None:
-        say("the validation pairs are too few, or too badly predicted, for a temperature: the rewards stay as they are")
-    figures = {
-        "pairs": len(rows),
+def choose_temperature(pairs: pd.DataFrame) -> float | None:
+    """The temperature at which `judged_pairs` are predicted best; None where they cannot tell it, which is said."""
+    temperature = reliable_temperature(pairs["margin"].to_numpy(), read_labels(pairs), pairs["prompt_id"].tolist())
+    if temperature is None:
+        say("the pairs are too few, or too badly predicted, for a temperature: the rewards stay as they are")
+    return temperature
+
+
+def validation_figures(pairs: pd.DataFrame, temperature: float) -> dict[str, float]:
+    """What validation pairs say of the rewards as they are saved: how many, accuracy and log loss."""
+    margins = pairs["margin"].to_numpy()
+    return {
+        "pairs": len(pairs),
         "accuracy": float(pair_accuracy(margins).mean()),
-        "loss": log_loss(margins / (temperature or 1.0), labels),
+        "loss": log_loss(margins / temperature, read_labels(pairs)),
     }
-    return {"temperature": temperature, "validation": figures}
 
 
 def score_copy(

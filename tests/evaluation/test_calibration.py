@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,12 @@ def test_the_temperature_of_soft_labels_is_that_at_which_the_probabilities_are_t
     labels = 1 / (1 + np.exp(-margins / 2))
     assert fit_temperature(margins, labels) == pytest.approx(2, rel=0.02)
     assert fit_temperature(margins, np.ones(400)) < 1
+
+
+def test_unseen_training_pairs_help_to_tell_the_temperature_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    margins, more = judged(rng.normal(0, 4, 60), 2.0, rng), judged(rng.normal(0, 4, 5000), 2.0, rng)
+    alone = fit_calibration(margins, np.zeros(60), own_prompts(60), np.ones(60))
+    both = fit_calibration(margins, np.zeros(60), own_prompts(60), np.ones(60), (more, np.ones(5000)))
+    assert both.temperature == pytest.approx(2, abs=0.15)
+    assert replace(both, temperature=alone.temperature) == alone

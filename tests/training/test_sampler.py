@@ -52,6 +52,19 @@ def test_every_comparison_is_trained_on_once_an_epoch(layout: Layout, processes:
         assert [plan[number * processes + process] for process in range(processes)] == shares
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_unseen_are_the_comparisons_of_the_first_step_of_their_prompt(processes: int) -> None:
+    rows = rows_of(SIZES)
+    plan = plan_of(rows, epochs=2, processes=processes)
+    unseen = plan.unseen_comparisons()
+    assert unseen == [number for number in plan.comparisons[: len(rows)] if number in set(unseen)], "in order, once"
+    assert {rows[number]["prompt_id"] for number in unseen} == set(map(str, range(len(SIZES))))
+    own = Counter(rows[number]["prompt_id"] for number in unseen)
+    whole = {str(prompt) for prompt, size in enumerate(SIZES) if size <= 8}
+    assert all(own[prompt] == SIZES[int(prompt)] for prompt in whole)
+    assert 0 < own["9"] < 20, "the rest of a prompt in parts is trained on in other steps"
+
+
 def test_a_prompts_comparisons_share_a_step_and_too_many_are_split_evenly() -> None:
     rows = rows_of(SIZES)
     plan = plan_of(rows)

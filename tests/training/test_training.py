@@ -325,6 +325,22 @@ def test_the_best_weights_are_kept_and_training_stops_when_it_finds_no_better(
         assert_same_weights(last[1], best[1], tolerance=1e-4)
 
 
+def test_late_pairs_are_judged_before_any_of_their_prompt_is_trained_on(tiny_base: Path) -> None:
+    """20 pairs in steps of 8, 8 and 4: the margins of the last four are those of a training of two steps."""
+    rows = token_rows(encoder_of(tiny_base), 20)
+    constant: Any = {"lr_scheduler_type": "constant", "warmup_ratio": 0.0}
+    whole, _ = run(tiny_base, rows, **constant)
+    _, two_steps = run(tiny_base, rows, **constant, num_train_epochs=0.6)
+    assert len(whole.unseen) == 10
+    for number, margin in list(whole.unseen.items())[-4:]:
+        with torch.no_grad():
+            sides = [rows[number]["chosen_ids"], rows[number]["rejected_ids"]]
+            chosen, rejected = rewards(two_steps, **padded_batch([sides], 0)).tolist()
+        assert margin == pytest.approx(chosen - rejected, abs=1e-5)
+        assert margin != 0
+    assert run(tiny_base, rows, num_train_epochs=2)[0].unseen == {}, "seen in the first epoch"
+
+
 @pytest.mark.parametrize(
     ("eval_steps", "steps", "interval"), [(0.25, 60, 15), (0.25, 61, 16), (0.3, 2, 1), (1, 5, 1), (7.0, 5, 7)]
 )

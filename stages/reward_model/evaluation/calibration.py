@@ -14,6 +14,8 @@ from reward_model.common.errors import UserError
 from reward_model.common.files import read_json, write_json
 
 CALIBRATION_FILE = "calibration.json"
+UNSEEN_FILE = "unseen_pairs.parquet"  # in models/reward: training pairs, judged before their prompt was trained on
+JUDGED = ("prompt_id", "preference", "margin")  # its columns
 
 FloatArray = NDArray[np.float64]
 
@@ -35,6 +37,7 @@ class Calibration:
         noise_margin: up to this margin, the model was not shown to be better than chance on the validation pairs.
         reward_mean, reward_std: of all responses, for users that want rewards around zero.
         pairs: validation pairs behind the figures; 0: nothing was fitted.
+        training_pairs: those behind the temperature besides, judged before any of their prompt was trained on.
     """
 
     temperature: float = 1.0
@@ -42,6 +45,7 @@ class Calibration:
     reward_mean: float = 0.0
     reward_std: float = 1.0
     pairs: int = 0
+    training_pairs: int = 0
 
     def probability(self, margin: float) -> float:
         """The probability that the response with the reward higher by `margin` is the preferred one."""
@@ -68,23 +72,29 @@ class Calibration:
 
 
 def fit_calibration(
-    chosen: FloatArray, rejected: FloatArray, prompt_ids: Sequence[str], labels: FloatArray
+    chosen: FloatArray,
+    rejected: FloatArray,
+    prompt_ids: Sequence[str],
+    labels: FloatArray,
+    unseen: tuple[FloatArray, FloatArray] = (np.empty(0), np.empty(0)),
 ) -> Calibration:
-    """Fit the calibration on validation pairs.
+    """Fit the calibration on validation pairs; the temperature on unseen training pairs too.
 
     Args:
         chosen: rewards of the chosen responses, shape (pairs,).
         rejected: rewards of the rejected ones.
         prompt_ids: the pairs' prompts; pairs of one prompt are not independent.
         labels: the probability that chosen is better, shape (pairs,).
+        unseen: margins and labels of training pairs whose prompts the model had not been trained on.
     """
     rewards = np.concatenate([chosen, rejected])
     return Calibration(
-        temperature=fit_temperature(chosen - rejected, labels),
+        temperature=fit_temperature(*map(np.concatenate, zip((chosen - rejected, labels), unseen, strict=True))),
         noise_margin=noise_margin(chosen - rejected, prompt_ids),
         reward_mean=float(rewards.mean()),
         reward_std=float(rewards.std()),
         pairs=len(chosen),
+        training_pairs=len(unseen[0]),
     )
 
 

@@ -21,8 +21,9 @@ license: {license_tag}
 A reward model: it reads a conversation and gives the assistant's last answer a number. Higher means that those who
 judged its training data would more likely prefer it. Only differences between answers to the same prompt mean
 something: sigmoid(difference / {temperature:.2f}) is the probability of the preference. This was fitted on
-{validation_pairs} validation pairs; on them the model was not shown to be better than chance where the difference
-is below {noise_margin:.2f}.
+{validation_pairs} validation pairs, and on {training_pairs} training pairs as they were judged before the model was
+trained on them. On the validation pairs it was not shown to be better than chance where the difference is below
+{noise_margin:.2f}.
 
 | | |
 |---|---|
@@ -105,6 +106,7 @@ def write_card(metadata: dict[str, Any], checks: dict[str, dict[str, float]]) ->
     return CARD.format(
         title=params["export"]["model_name"],
         temperature=calibration["temperature"],
+        training_pairs=calibration["training_pairs"],
         noise_margin=calibration["noise_margin"],
         validation_pairs=calibration["pairs"],
         base=metadata["base"]["name"],

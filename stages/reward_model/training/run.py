@@ -54,11 +54,14 @@ class TrainingResult:
     Attributes:
         summary: for metrics/train.json.
         curve: the points of the training curves.
+        unseen: by number of the pair, margins that the model gave pairs of prompts before it was trained on any of the
+            prompt, late in the training; empty where the weights are not those of the end of its only epoch.
         weights: all of them, on the main process, if the model holds only a share of each (FSDP); else None.
     """
 
     summary: dict[str, Any]
     curve: list[dict[str, Any]] = field(default_factory=list)
+    unseen: dict[int, float] = field(default_factory=dict)
     weights: dict[str, torch.Tensor] | None = None
 
 
@@ -215,6 +218,7 @@ def train(
     return TrainingResult(
         summarize(trainer, params, compute, get_layout(model)),
         build_curve(trainer.state.log_history),
+        dict(trainer.unseen) if trainer.kept_step == trainer.state.global_step else {},
         weights,
     )
 

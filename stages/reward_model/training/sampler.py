@@ -155,6 +155,17 @@ class TrainingPlan(Dataset[Step]):
         """The numbers of the comparisons in the order of the steps."""
         return [number for numbers in self.micro_batches for number in numbers if number < len(self.rows)]
 
+    def unseen_comparisons(self) -> list[int]:
+        """The numbers of the comparisons whose prompt stands in no earlier step, in the order of the first epoch."""
+        seen: set[Any] = set()
+        unseen: list[int] = []
+        for shares in self.steps:
+            numbers = [number for share in shares for each in share.micro_batches for number in each]
+            own = [number for number in numbers if number < len(self.rows)]
+            unseen += [number for number in own if self.rows[number]["prompt_id"] not in seen]
+            seen.update(self.rows[number]["prompt_id"] for number in own)
+        return unseen
+
     @property
     def largest_micro_batch(self) -> int:
         """Comparisons in the largest micro-batch."""

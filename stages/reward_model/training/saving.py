@@ -35,6 +35,7 @@ class SavingTrainer(RewardTrainer):
     step_downs: list[dict[str, Any]]
     totals: PairTotals
     since_log: PairTotals
+    unseen: list[tuple[int, float]]
 
     def _keep_best(self) -> bool:
         weights = _trained_weights(cast(PreTrainedModel, self.model))
@@ -74,6 +75,7 @@ class SavingTrainer(RewardTrainer):
             self.checkpoints.restore_best(checkpoint)
         counts = json.loads((checkpoint / COUNTS_FILE).read_text(encoding="utf-8"))
         self.totals, self.since_log = PairTotals(**counts["totals"]), PairTotals(**counts["since_log"])
+        self.unseen = [(number, margin) for number, margin in counts["unseen"]]
         self.step_downs = counts["step_downs"]
         self.memory_fallback = MemoryFallback(**counts["memory_fallback"])
         if self.memory_fallback.checkpointing:
@@ -117,6 +119,7 @@ class SavingTrainer(RewardTrainer):
         counts = {
             "totals": asdict(self.totals),
             "since_log": asdict(self.since_log),
+            "unseen": self.unseen,
             "step_downs": self.step_downs,
             "memory_fallback": asdict(self.memory_fallback),
         }

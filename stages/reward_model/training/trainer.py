@@ -25,6 +25,7 @@ from reward_model.training.saving import SavingTrainer
 from reward_model.training.validation import MIN_PROMPTS, Validation
 
 WINDOW = 64  # pairs behind the loss that the progress line shows
+MAX_UNSEEN = 4096  # more would tell the temperature no better, and checkpoints hold them
 
 
 class PairTrainer(SavingTrainer):
@@ -56,6 +57,8 @@ class PairTrainer(SavingTrainer):
         self.plan = plan
         self.rankings = rankings  # computed whole
         self.labelled = labelled  # pairs, the first ones; the others are degenerate and not counted
+        self.awaited = late_unseen(plan, labelled) if params.num_train_epochs <= 1 else set()
+        self.unseen: list[tuple[int, float]] = []  # of `awaited` so far: number, margin before the step
         self.validation = validation
         self.stopped_early = False
         self.checkpoints = checkpoints
@@ -65,7 +68,7 @@ class PairTrainer(SavingTrainer):
         self.totals = PairTotals()
         self.since_log = PairTotals()
         self.recent: deque[float] = deque(maxlen=WINDOW)
-        # Of this step, on this process: losses, margins and preferences (labelled pairs, 3) of each micro-batch.
+        # Of this step, on this process: losses, margins, preferences, numbers (labelled pairs, 4) of each micro-batch.
         self._micro_losses: list[torch.Tensor] = []
 
     def get_train_dataloader(self) -> DataLoader[Step]:
@@ -126,7 +129,7 @@ class PairTrainer(SavingTrainer):
         losses = losses + centring_losses(chosen, rejected, self.params.center_rewards_coefficient)
         are_pairs = numbers < len(self.pair_ids)  # the plan fills up with a row that is none
         self._require_finite(losses[are_pairs], numbers[are_pairs])
-        found = torch.stack([losses, chosen - rejected, preference], dim=1).detach().float()
+        found = torch.stack([each.detach().float() for each in (losses, chosen - rejected, preference, numbers)], dim=1)
         self._micro_losses.append(found[numbers < self.labelled])
         assert num_items_in_batch is not None
         # Gradients are averaged over processes, so each one's share is scaled up by their number.
@@ -251,10 +254,12 @@ class PairTrainer(SavingTrainer):
             padded = pad_across_processes(found, pad_index=cast(int, torch.nan))
             found = cast(torch.Tensor, self.accelerator.gather(padded))
             found = found[~found[:, 0].isnan()]
-        losses, margins, preferences = found.unbind(1)
+        losses, margins, preferences, numbers = found.unbind(1)
         self.totals.add(losses, margins, preferences)
         self.since_log.add(losses, margins, preferences)
         self.recent.extend(losses.tolist())
+        of_step = zip(map(int, numbers.tolist()), margins.tolist(), strict=True)
+        self.unseen += [(number, margin) for number, margin in of_step if number in self.awaited]
         self._micro_losses.clear()
 
     def _require_finite(self, losses: torch.Tensor, numbers: torch.Tensor) -> None:
@@ -265,3 +270,13 @@ class PairTrainer(SavingTrainer):
                 f"the loss is not finite in step {self.state.global_step + 1} (pairs {ids}): lower "
                 "train.learning_rate, or set train.precision: fp32"
             )
+
+
+def late_unseen(plan: TrainingPlan, labelled: int) -> set[int]:
+    """The last half of the labelled comparisons of unseen prompts, `MAX_UNSEEN` at most.
+
+    What the model says of a prompt just before it trains on it for the first time is as good as a validation
+    (progressive validation, Blum, Kalai & Langford 1999); in the last half it is nearly the final model.
+    """
+    unseen = [number for number in plan.unseen_comparisons() if number < labelled]
+    return set(unseen[-min(len(unseen) // 2, MAX_UNSEEN) :]) if len(unseen) > 1 else set()
