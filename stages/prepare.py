@@ -19,13 +19,7 @@ from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, w
 from reward_model.common.messages import Message, Row
 from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pair_reader import PairReader, pair_from_row
-from reward_model.data.pairs import (
-    Pair,
-    ParsedPairs,
-    checked_pair,
-    describe_skipped,
-    parse_pairs,
-)
+from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, describe_skipped, parse_pairs
 from reward_model.data.readers import read_rows
 from reward_model.data.row_formats import Columns
 from reward_model.data.splits import choose_pairs, split_pairs
@@ -64,7 +58,7 @@ def parse_source(data: DataParams) -> ParsedPairs:
     parsed = parse_pairs(reader.expand(read_rows(path)), reader.to_pair)
     reader.check(parsed)
     parsed.formats = dict(reader.formats)
-    for line in reader.notes():
+    for line in [*reader.notes(), *parsed.first_rejects()]:
         print(line)
     return parsed
 

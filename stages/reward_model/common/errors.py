@@ -15,11 +15,13 @@ class InvalidRow(ValueError):
     """A row of a data set that is not what is wanted; the message is the reason, as the metrics count it.
 
     Attributes:
+        concerns: the column, value or type that is meant.
         detail: the reason with what it concerns, for people.
     """
 
     def __init__(self, reason: str, concerns: str = "") -> None:
         super().__init__(reason)
+        self.concerns = concerns
         self.detail = f"{reason} ({concerns})" if concerns else reason
 
 

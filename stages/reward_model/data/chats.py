@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +13,26 @@ from reward_model.common.messages import ROLES, Message
 
 ROLE_NAMES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "developer": "system"}
 # What no template is given: a turn that has one of them says more than its content.
-UNREAD_FIELDS = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "name", "images", "audio")
+UNREAD_FIELDS = (
+    "tool_calls",
+    "tool_call_id",
+    "function_call",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "name",
+    "images",
+    "audio",
+)
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 
-_OPENING = re.compile(r"\s*(?:array\()?\s*\[?\s*\{\s*['\"]")
+# A list of objects, or one object that begins as a turn does; in quotes, where it was made a text twice.
+_OPENING = re.compile(
+    r"""\s*["']?(?:(?:\s|array|[\[(])*[\[(]\s*\{\s*\\*["']"""
+    r"""|\s*\{\s*\\*["'](?:role|content|from|value|messages|conversations?)\\*["']\s*:)"""
+)
 _TURN_KEYS = [
-    (re.compile(rf"['\"]{role}['\"]\s*:"), re.compile(rf"['\"]{content}['\"]\s*:"))
+    (re.compile(rf"['\"]{role}\\*['\"]\s*:"), re.compile(rf"['\"]{content}\\*['\"]\s*:"))
     for role, content in (("role", "content"), ("from", "value"))
 ]
 _STRING = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", re.DOTALL)
@@ -55,7 +70,7 @@ def parse_chat(text: str) -> list[Any] | None:
             turns = parse(text.strip())
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
-        turns = turns if isinstance(turns, list) else [turns]
+        turns = list(turns) if isinstance(turns, list | tuple) else [turns]
         if all(
             isinstance(turn, dict) and ({"role", "content"} <= set(turn) or {"from", "value"} <= set(turn))
             for turn in turns
@@ -89,7 +104,7 @@ def has_value(value: Any) -> bool:
         return any(map(has_value, value.values()))
     if isinstance(value, str):
         return value.strip() not in ("", "[]", "{}", "null")
-    return value is not None and value != []
+    return value is not None and value != [] and not (isinstance(value, float) and math.isnan(value))
 
 
 def _to_message(turn: Any) -> Message:

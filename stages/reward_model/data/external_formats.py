@@ -96,7 +96,7 @@ def parse_external_set(rows: Iterable[Row], name: str) -> tuple[str, list[Extern
             else:
                 own = list(_pairs_from_lists(row, number, found, name))
         except InvalidRow as reason:
-            parsed.reject(str(reason), row)
+            parsed.reject(str(reason), row, reason.concerns)
             continue
         pairs += own
     if found == "pairs":  # the other formats' figures want their sets whole

@@ -36,18 +36,13 @@ LABEL_FORMATS = (
     LabelFormat("lmarena", None, "conversation_a", "conversation_b", "winner", "name"),
     LabelFormat("lmarena", "prompt", "response_a", "response_b", "winner", "name"),
 )
-# Columns that most often say which response is better.
-LABELS = (
-    "better_response_id",
-    "overall_preference",
-    "preference",
-    "labels",
-    "label",
-    "winner",
-    "winner_model_a",
-    "choice",
-    "preferred",
+# Words in the names of columns that most often say which response is better.
+_LABEL_WORDS = re.compile(
+    r"prefer(?:ence|ences|red)?|labels?|winner|wins?|better|best|choice|verdict|judge?ment|votes?|is_chosen"
+    r"|(?:chosen|selected)_(?:id|idx|index|response|model|side)"
 )
+# Words that tell two columns apart where they say nothing of which response is better.
+_ORDINALS = ({"a", "b"}, {"first", "second"}, {"one", "two"}, {"left", "right"})
 
 
 def find_label_format(row: Row, columns: Columns) -> LabelFormat | None:
@@ -72,7 +67,20 @@ def columns_of_row(row: Row, columns: Columns) -> Columns:
     )
 
 
+def looks_like_label(name: str) -> bool:
+    """Whether a column's name suggests that it says which response is better."""
+    return re.search(rf"(?:^|_)(?:{_LABEL_WORDS.pattern})(?:_|$)", "_".join(_words(name))) is not None
+
+
 def are_numbered(first: str, second: str) -> bool:
     """Whether two columns are named as the one and the other (response_0, response_1), not as better and worse."""
-    number = re.compile(r"(?<![a-z])[ab]$|(?<=[_ ])[ab](?=[_ ])|\d+", re.IGNORECASE)
-    return first != second and number.sub("#", first) == number.sub("#", second)
+    words, others = _words(first), _words(second)
+    differing = [{word, other} for word, other in zip(words, others, strict=False) if word != other]
+    if len(words) != len(others) or len(differing) != 1:
+        return False
+    return differing[0] in _ORDINALS or all(word.isdecimal() for word in differing[0])
+
+
+def _words(name: str) -> list[str]:
+    """The words of a column's name, in lower case; numbers are words."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]

@@ -9,13 +9,18 @@ from typing import Any
 from reward_model.common.errors import InvalidRow, UserError
 from reward_model.common.messages import Row
 from reward_model.data import rankings
-from reward_model.data.label_formats import LABELS, are_numbered, columns_of_row, find_label_format
+from reward_model.data.chats import has_value
+from reward_model.data.label_formats import are_numbered, columns_of_row, find_label_format, looks_like_label
 from reward_model.data.pairs import TIE, Pair, ParsedPairs, checked_pair
 from reward_model.data.preferences import Preference, read_preference, to_number
 from reward_model.data.row_formats import CONVERSATIONS, Columns, name_pair_format, parse_sides
 
 # Of the two sides, where a data set has rated both.
-SIDE_SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen_rating", "rejected_rating"))
+SIDE_SCORES = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen_rating", "rejected_rating"),
+)
 MAX_NAMES = 8  # of columns, in a line
 
 
@@ -30,8 +35,9 @@ def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties:
     """
     columns = columns_of_row(row, columns)
     prompt, chosen, rejected = parse_sides(row, columns)
-    source = row.get(columns.source) or default_source
-    label, gap = _read_label(row, columns), _score_gap(row, columns)
+    source = row.get(columns.source)
+    label = _read_label(row, columns)
+    gap = _score_gap(row, columns) if label is None else None
     preference = None if label is None else label.probability
     points = gap if label is None or label.strength is None else label.strength
     margin = _margin(row.get(columns.margin))
@@ -41,7 +47,9 @@ def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties:
         preference, margin = TIE, None
     if preference is not None and preference < TIE:
         chosen, rejected, preference = rejected, chosen, 1 - preference
-    pair = checked_pair(prompt, chosen, rejected, str(source), margin, preference)
+    pair = checked_pair(
+        prompt, chosen, rejected, str(source if has_value(source) else default_source), margin, preference
+    )
     if pair.is_tie and not keep_ties:
         raise InvalidRow("tie")
     return pair
@@ -87,7 +95,8 @@ class PairReader:
         """
         columns = self.columns
         of_two = are_numbered(columns.chosen, columns.rejected)
-        if self._numbers <= {0.0, TIE, 1.0} and (0.0 in self._numbers or (of_two and 1.0 in self._numbers)):
+        is_documented = columns.preference == Columns.preference and not of_two
+        if self._numbers & {0.0, 1.0} and self._numbers <= {0.0, TIE, 1.0} and not is_documented:
             raise UserError(
                 f"{section}.preference_column {columns.preference!r} holds only 0 and 1, and it is unclear which means "
                 f"that {columns.chosen!r} is better: set {section}.preference_format to probability if it is 1, to "
@@ -96,9 +105,9 @@ class PairReader:
         labels = self._unused_labels()
         if labels and of_two and columns.chosen in self.names:
             raise UserError(
-                f"{columns.chosen!r} and {columns.rejected!r} must hold the better and the worse response of every row, "
-                f"but there is a column {labels[0]!r}: if it says which one is better, set {section}.preference_column "
-                f"to it, and {section}.preference_format; else rename it"
+                f"{columns.chosen!r} and {columns.rejected!r} must hold the better and the worse response of every "
+                f"row, but there is a column {labels[0]!r}: if it says which one is better, set "
+                f"{section}.preference_column to it, and {section}.preference_format; else rename it"
             )
         self._require_columns(parsed, section)
 
@@ -148,7 +157,7 @@ class PairReader:
         return bool(self.columns.min_score_gap or self.columns.margin_per_point)
 
     def _unused_labels(self) -> list[str]:
-        return [name for name in LABELS if name in self.names and name not in self._read]
+        return [name for name in self.names if name not in self._read and looks_like_label(name)]
 
     def _require_columns(self, parsed: ParsedPairs, section: str) -> None:
         """Tell a file whose rows all lack a column from one with a few bad rows."""
@@ -160,12 +169,15 @@ class PairReader:
             raise UserError("the columns are there, but no row has a value in all of them")
         keys = " and ".join(f"{section}.{name}_column" for name in missing)
         wanted = ", ".join(repr(getattr(self.columns, name)) for name in missing)
-        rule = "" if missing == ["prompt"] else (
-            "; chosen and rejected must hold the better and the worse response of every row: where a label says which "
-            f"that is, set {section}.preference_column, too"
-        )
         found = ", ".join(map(repr, sorted(self.names)))
-        raise UserError(f"no column {wanted} in the data; it has {found}: set {keys} to one of them{rule}")
+        message = f"no column {wanted} in the data; it has {found}: set {keys} to one of them"
+        if missing == ["prompt"]:
+            raise UserError(message)
+        label = "".join(f" {name!r}" for name in self._unused_labels()[:1])
+        raise UserError(
+            f"{message}; chosen and rejected must hold the better and the worse response of every row: where a "
+            f"label{label} says which that is, set {section}.preference_column, too"
+        )
 
 
 def _read_label(row: Row, columns: Columns) -> Preference | None:

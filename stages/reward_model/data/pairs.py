@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import reprlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +13,8 @@ from reward_model.common.errors import InvalidRow
 from reward_model.common.messages import Message, Row, conversation_text, is_unicode
 
 TIE = 0.5  # the preference of a pair without a better side
+
+_SHORT = reprlib.Repr(maxlevel=4, maxdict=6, maxlist=2, maxstring=48)
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,18 @@ class ParsedPairs:
     rejects: list[Row] = field(default_factory=list)
     formats: dict[str, int] = field(default_factory=dict)  # rows of the file by their format, where there are several
 
-    def reject(self, reason: str, row: Any) -> None:
-        """Keep a row that is no pair, with the reason."""
-        self.rejects.append({"reason": reason, "row": row})
+    def reject(self, reason: str, row: Any, detail: str = "") -> None:
+        """Keep a row that is no pair, with the reason, and in detail what it concerns."""
+        self.rejects.append({"reason": reason, **({"detail": detail} if detail else {}), "row": row})
+
+    def first_rejects(self) -> list[str]:
+        """The first row of each reason, a line each, shortened."""
+        first = {reject["reason"]: reject for reject in reversed(self.rejects)}
+        lines = []
+        for reason, reject in sorted(first.items()):
+            detail = f" ({reject['detail']})" if "detail" in reject else ""
+            lines.append(f"first {reason}{detail}: {_SHORT.repr(reject['row'])}")
+        return lines
 
     def counts(self) -> dict[str, Any]:
         """Rows in, pairs kept, and rows skipped by reason."""
@@ -98,7 +110,7 @@ def parse_pairs(rows: Iterable[Row], to_pair: Callable[[Row], Pair]) -> ParsedPa
         try:
             parsed.pairs.append(to_pair(row))
         except InvalidRow as reason:
-            parsed.reject(str(reason), row)
+            parsed.reject(str(reason), row, reason.concerns)
     pairs, parsed.pairs = parsed.pairs, []
     for pair, reason in zip(pairs, find_repeats(pairs), strict=True):
         if reason is None:

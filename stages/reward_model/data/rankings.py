@@ -20,7 +20,7 @@ READ = {*RESPONSES, *RANKS, *SCORES, INSTRUCTION, "response"}
 
 
 def is_ranking(row: Row, columns: Columns) -> bool:
-    """Whether a row has a list of responses instead of chosen and rejected."""
+    """Whether a row has a list of responses, or the text of one, instead of chosen and rejected."""
     return not _has_sides(row, columns) and _items(row) is not None
 
 
@@ -41,13 +41,16 @@ def expand_rankings(rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
 def comparisons(row: Row, columns: Columns) -> list[Row]:
     """All comparisons of two different responses of a ranking, as rows with chosen and rejected.
 
-    Responses of the same rank, or whose scores differ by less than `columns.min_score_gap`, are a tie. With `columns.margin_per_point` the difference of the scores gives the margin.
+    Responses of the same rank, or whose scores differ by less than `columns.min_score_gap`, are a tie. With
+    `columns.margin_per_point` the difference of the scores gives the margin.
 
     Raises:
-        InvalidRow: too_few_responses, bad_ranking (no rank or score for each response) or contradictory_ranking (ranks
-            and scores, or two places of one response, differ); as `response_text`.
+        InvalidRow: too_few_responses, list_as_text, bad_ranking (no rank or score for each response) or
+            contradictory_ranking (ranks and scores, or two places of one response, differ); as `response_text`.
     """
     items = _items(row) or []
+    if isinstance(items, str):
+        raise InvalidRow("list_as_text")
     texts = [_text(item) for item in items]
     worths, are_scores = _worths(row, items)
     by_text: dict[str, float] = {}
@@ -100,9 +103,11 @@ def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
-def _items(row: Row) -> list[Any] | None:
-    """What a row lists as responses; None if it has no such list."""
-    return next((found for name in RESPONSES if isinstance(found := _as_list(row.get(name)), list)), None)
+def _items(row: Row) -> list[Any] | str | None:
+    """What a row lists as responses; the text of a list that is no JSON; None if it has no list."""
+    found = [_as_list(row.get(name)) for name in RESPONSES]
+    texts = [value for value in found if isinstance(value, str) and value.lstrip().startswith("[")]
+    return next((value for value in found if isinstance(value, list)), texts[0] if texts else None)
 
 
 def _as_list(value: Any) -> Any:

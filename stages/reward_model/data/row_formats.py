@@ -57,12 +57,13 @@ def parse_sides(row: Row, columns: Columns) -> tuple[list[Message], str, str]:
 
 
 def row_prompt(row: Row, columns: Columns) -> list[Message]:
-    """The prompt of a row whose responses stand in columns of their own, with the row's system prompt.
+    """The prompt of a row whose responses stand in columns of their own, with the row's system prompt; may be empty.
 
     Raises:
         InvalidRow: as `prompt_messages`, two_system_turns or tools.
     """
-    return _with_system(prompt_messages(prompt_value(row, columns)), row, columns)
+    value = prompt_value(row, columns)
+    return _with_system([] if _is_blank(value) else prompt_messages(value), row, columns)
 
 
 def prompt_value(row: Row, columns: Columns) -> Any:
@@ -201,7 +202,7 @@ def _with_system(prompt: list[Message], row: Row, columns: Columns) -> list[Mess
         return prompt
     if not isinstance(system, str):
         raise InvalidRow("not_text", columns.system)
-    if prompt[0]["role"] != "system":
+    if not prompt or prompt[0]["role"] != "system":
         return [Message(role="system", content=system), *prompt]
     if prompt[0]["content"].strip() != system.strip():
         raise InvalidRow("two_system_turns")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reward_model.common.errors import InvalidRow, UserError
 from reward_model.common.messages import Message, Row
-from reward_model.data.row_formats import Columns, prompt_messages, prompt_value, row_prompt
+from reward_model.data.row_formats import Columns, prompt_messages, row_prompt
 
 Prompt = str | Sequence[Message]
 
@@ -33,7 +33,7 @@ def prompt_of_row(row: Row) -> Prompt:
     Raises:
         InvalidRow: it is no chat.
     """
-    return row_prompt(row, Columns()) if prompt_value(row, Columns()) else ""
+    return row_prompt(row, Columns()) or ""
 
 
 def read_prompt(argument: str) -> Prompt:
