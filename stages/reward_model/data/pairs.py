@@ -14,7 +14,8 @@ from reward_model.common.messages import Message, Row, conversation_text, is_uni
 
 TIE = 0.5  # the preference of a pair without a better side
 
-_SHORT = reprlib.Repr(maxlevel=4, maxdict=6, maxlist=2, maxstring=48)
+_SHORT = reprlib.Repr()  # for a line
+_SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring = 6, 2, 48
 
 
 @dataclass(frozen=True)
