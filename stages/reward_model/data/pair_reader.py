@@ -112,8 +112,8 @@ class PairReader:
         self._require_columns(parsed, section)
 
     def notes(self) -> list[str]:
-        """Lines about what was not read."""
-        found = []
+        """Lines about the formats that were found, and what was not read."""
+        found = [f"formats: {', '.join(f'{name} {rows}' for name, rows in self.formats.most_common())}"]
         if unread := [name for name in self.names if name not in self._read]:
             more = f" and {len(unread) - MAX_NAMES} more" if len(unread) > MAX_NAMES else ""
             found.append(f"columns not read: {', '.join(unread[:MAX_NAMES])}{more}")

@@ -1,6 +1,6 @@
 """From a row, whatever its form, to a prompt and its responses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ def parse_sides(row: Row, columns: Columns) -> tuple[list[Message], str, str]:
         InvalidRow: missing_column, missing_value, no_prompt, empty, no_shared_prompt, last_turn_not_assistant,
             two_system_turns, tools, or as `chats.to_messages` and `chats.parse_chat`.
     """
-    chosen, rejected = _parse_sides_as_text(_side(row, columns.chosen), _side(row, columns.rejected))
+    chosen, rejected = _parse_sides(_side(row, columns.chosen), _side(row, columns.rejected))
     value = prompt_value(row, columns)
     are_conversations = _is_conversation(chosen) and _is_conversation(rejected)
     if _is_blank(value) and not are_conversations:
@@ -116,6 +116,8 @@ def chat_or_text(cell: str) -> Any:
 def name_pair_format(row: Row, columns: Columns) -> str:
     """What kind of pair a row holds, after its chosen side, in TRL's words where there are any."""
     side = row.get(columns.chosen)
+    if side is None:
+        return "unknown"
     turn = side[0] if isinstance(side, list) and side else side
     if isinstance(side, str):
         kind = "chats as text" if looks_like_chat(side) else "transcripts" if _is_conversation(side) else "standard"
@@ -132,19 +134,18 @@ def _side(row: Row, name: str) -> Any:
     return row[name]
 
 
-def _parse_sides_as_text(chosen: Any, rejected: Any) -> tuple[Any, Any]:
-    """Both sides, with the chats that are stored as text.
+def _parse_sides(chosen: Any, rejected: Any) -> list[str | list[Message]]:
+    """Both sides: texts, and the turns of chats, also of those that are stored as text.
 
     Raises:
-        InvalidRow: chat_as_text, one of them cannot be read, or one is a chat and the other is not.
+        InvalidRow: chat_as_text, one of them cannot be read, or one is a chat and the other is not; as `to_messages`.
     """
     sides = [chosen, rejected]
-    if not any(isinstance(side, str) and looks_like_chat(side) for side in sides):
-        return chosen, rejected
-    found = [parse_chat(side) if isinstance(side, str) else side for side in sides]
-    if None in found:
-        raise InvalidRow("chat_as_text", "one side alone")
-    return found[0], found[1]
+    if any(isinstance(side, str) and looks_like_chat(side) for side in sides):
+        sides = [parse_chat(side) if isinstance(side, str) else side for side in sides]
+        if None in sides:
+            raise InvalidRow("chat_as_text", "one side alone")
+    return [side if isinstance(side, str) else to_messages(side) for side in sides]
 
 
 def _is_blank(value: Any) -> bool:
@@ -163,15 +164,15 @@ def _stated_messages(value: Any) -> list[Message]:
     return [Message(role="user", content=value)]
 
 
-def _is_conversation(value: Any) -> bool:
-    """Whether a response column holds more than the response: a chat of several turns, or a transcript."""
-    if isinstance(value, str):
-        return value.startswith("\n\nHuman:") and len(parse_transcript(value) or []) > 1
-    return isinstance(value, Sequence) and len(value) > 1 and not all(isinstance(item, str) for item in value)
+def _is_conversation(side: str | list[Message]) -> bool:
+    """Whether a side holds more than the response: a chat of several turns, or a transcript."""
+    if isinstance(side, str):
+        return side.startswith("\n\nHuman:") and len(parse_transcript(side) or []) > 1
+    return len(side) > 1
 
 
-def _conversation(value: Any) -> list[Message]:
-    return (parse_transcript(value) or []) if isinstance(value, str) else to_messages(value)
+def _conversation(side: str | list[Message]) -> list[Message]:
+    return (parse_transcript(side) or []) if isinstance(side, str) else side
 
 
 def _split_conversations(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], str, str]:
