@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
+import pandas as pd
 import pytest
 
 from reward_model.data.pair_reader import PairReader
@@ -55,7 +54,7 @@ def parts(turns: list[Row]) -> list[Row]:
     return [turn(each["role"], [{"type": "text", "text": each["content"]}]) for each in turns]
 
 
-def standard(prompt: list[Row], better: str, worse: str) -> Row:
+def standard(prompt: list[Row], better: Any, worse: Any) -> Row:
     return {"prompt": prompt, "chosen": better, "rejected": worse}
 
 
@@ -188,7 +187,7 @@ def jsonl(rows: list[Row], path: Path) -> None:
 
 
 def parquet(rows: list[Row], path: Path) -> None:
-    pa.parquet.write_table(pa.Table.from_pylist(rows), path)
+    pd.DataFrame(rows).to_parquet(path)
 
 
 def csv_(rows: list[Row], path: Path) -> None:

@@ -116,7 +116,7 @@ def chat_or_text(cell: str) -> Any:
 def name_pair_format(row: Row, columns: Columns) -> str:
     """What kind of pair a row holds, after its chosen side, in TRL's words where there are any."""
     side = row.get(columns.chosen)
-    if side is None:
+    if not isinstance(side, str | list | Mapping):
         return "unknown"
     turn = side[0] if isinstance(side, list) and side else side
     if isinstance(side, str):
