@@ -6,7 +6,7 @@ data/pairs holds train, validation and heldout; degenerate: responses made to be
 rejects: every row that gave no pair, with the reason. For the sample, judges: what other models say of its pairs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,14 @@ from typing import Any
 import numpy as np
 
 from reward_model.common.accuracy import pair_accuracy
-from reward_model.common.errors import UserError, run
+from reward_model.common.errors import InvalidRow, UserError, run
 from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, write_jsonl
 from reward_model.common.messages import Message, Row
 from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
-from reward_model.data.pairs import (
-    Pair,
-    ParsedPairs,
-    checked_pair,
-    describe_skipped,
-    pair_from_row,
-    parse_pairs,
-    require_columns,
-)
-from reward_model.data.rankings import comparisons, expand_rankings, is_ranking
+from reward_model.data.pair_reader import PairReader, pair_from_row
+from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, describe_skipped, parse_pairs
 from reward_model.data.readers import read_rows
-from reward_model.data.row_formats import Columns, InvalidRow
+from reward_model.data.row_formats import Columns
 from reward_model.data.splits import choose_pairs, split_pairs
 from reward_model.params import DataParams, load_params
 
@@ -61,37 +53,37 @@ def parse_source(data: DataParams) -> ParsedPairs:
     if data.source == "sample":
         return parse_pairs(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval)
     path = Path(data.path) if data.source == "path" else RAW / "hub.parquet"
-    columns = Columns(
+    default_source = path.name.split(".")[0] if data.source == "path" else data.source
+    reader = PairReader(columns_of(data), default_source, keep_ties=data.keep_ties)
+    parsed = parse_pairs(reader.expand(read_rows(path)), reader.to_pair)
+    reader.check(parsed)
+    parsed.formats = dict(reader.formats)
+    for line in [*reader.notes(), *parsed.first_rejects()]:
+        print(line)
+    return parsed
+
+
+def columns_of(data: DataParams) -> Columns:
+    """The columns that the params name."""
+    return Columns(
         data.prompt_column,
         data.chosen_column,
         data.rejected_column,
         data.margin_column,
         data.source_column,
         data.preference_column,
+        data.system_column,
+        data.preference_format,
+        data.min_score_gap,
+        data.margin_per_point,
     )
-    default_source = path.name.split(".")[0] if data.source == "path" else data.source
-    to_pair = from_columns(columns, default_source, keep_ties=data.keep_ties)
-    parsed = parse_pairs(expand_rankings(read_rows(path), columns), to_pair)
-    require_columns(parsed, columns)
-    return parsed
 
 
 def parse_votes(data: DataParams) -> ParsedPairs:
     """The sample's pairs by the mean vote of two or more annotators, which is their preference."""
     columns = replace(Columns(), chosen="response_1", rejected="response_2", preference="preference")
-    to_pair = from_columns(columns, "alpaca_eval", keep_ties=data.keep_ties)
-    return parse_pairs(read_rows(RAW / "votes.jsonl"), to_pair)
-
-
-def from_columns(columns: Columns, default_source: str, *, keep_ties: bool) -> Callable[[Row], Pair]:
-    """The reader of rows with these columns."""
-
-    def to_pair(row: Row) -> Pair:
-        if is_ranking(row, columns):  # a bad one, or it would have been expanded
-            comparisons(row, columns)
-        return pair_from_row(row, columns, default_source, keep_ties=keep_ties)
-
-    return to_pair
+    reader = PairReader(columns, "alpaca_eval", keep_ties=data.keep_ties)
+    return parse_pairs(read_rows(RAW / "votes.jsonl"), reader.to_pair)
 
 
 def pair_from_alpaca_eval(row: Row) -> Pair:

@@ -64,7 +64,22 @@ class DataParams:
     margin_column: Text = Field(description="column with how much better chosen is; used if present")
     source_column: Text = Field(description="column with where a pair comes from; used if present")
     preference_column: Text = Field(
-        description="column with the probability that chosen is better, 0 to 1; where absent it is 1"
+        description="column with which response is better: a word (`A`, `model_b`, `tie`, the name of its column), or "
+        "a number as `preference_format` says; where absent, it is chosen"
+    )
+    preference_format: Literal["auto", "probability", "index_from_0", "index_from_1", "signed"] = Field(
+        description="numbers there: `probability` that chosen is better, 0 to 1; `index_from_0` (0: chosen is better, "
+        "1: rejected) or `index_from_1` (1, 2); `signed`: below 0, chosen is better, above, rejected, by so many "
+        "points; `auto`: probabilities, refused if all are 0 or 1"
+    )
+    system_column: Text = Field(description="column with a system prompt; used if present")
+    min_score_gap: Annotated[Float, Field(ge=0)] = Field(
+        description="responses whose scores differ by less are a tie; for rankings with scores, and columns such as "
+        "`score_chosen` and `score_rejected`"
+    )
+    margin_per_point: Annotated[Float, Field(ge=0)] = Field(
+        description="margin of a pair for each point of difference between its scores, or of a `signed` preference; "
+        "0: no margin"
     )
     keep_ties: bool = Field(
         description="train on pairs whose preference is 0.5, too; otherwise they are skipped and counted"

@@ -75,6 +75,14 @@ def test_rows_that_are_none_of_the_set_are_counted_by_reason() -> None:
     }
 
 
+def test_the_format_is_that_of_most_rows_not_of_the_first() -> None:
+    others = [LISTS, LISTS | {"prompt": "1 + 3?"}]
+    row_format, found, skipped = taken({"prompt": "a", "chosen": None, "rejected": None}, *others)
+    assert (row_format, len(found), skipped) == ("best_of_n", 6, {"no_responses": 1})
+    row_format, found, skipped = taken(RM_BENCH, *others)
+    assert (row_format, len(found), skipped) == ("best_of_n", 9 + 6, {})
+
+
 def scored(rows: list[tuple[str, int, int, float]], number: int = 0) -> pd.DataFrame:
     """Pairs as source, index of chosen, index of rejected, margin."""
     return pd.DataFrame(

@@ -13,7 +13,7 @@ COLUMNS = Columns()
 RANKED = {"prompt": "q", "responses": ["a", "b", "c"], "ranks": [2, 1, 2]}
 
 
-def sides(row: dict[str, Any]) -> set[tuple[str, str, float | None]]:
+def sides(row: dict[str, Any]) -> set[tuple[str, str, str | None]]:
     return {(each["chosen"], each["rejected"], each.get("preference")) for each in comparisons(row, COLUMNS)}
 
 
@@ -37,7 +37,7 @@ def sides(row: dict[str, Any]) -> set[tuple[str, str, float | None]]:
 )
 def test_a_ranking_is_all_comparisons_of_its_responses(row: dict[str, Any]) -> None:
     assert is_ranking(row, COLUMNS)
-    assert sides(row) == {("b", "a", None), ("b", "c", None), ("a", "c", 0.5)}
+    assert sides(row) == {("b", "a", None), ("b", "c", None), ("a", "c", "tie")}
     assert all(each["prompt"] == "q" for each in comparisons(row, COLUMNS))
 
 
@@ -56,7 +56,8 @@ def test_a_ranking_is_all_comparisons_of_its_responses(row: dict[str, Any]) -> N
         ({"ranks": [1, 2, None]}, "bad_ranking"),
         ({"responses": [{"response": "a", "rank": 1}, {"response": "b"}], "ranks": None}, "bad_ranking"),
         ({"responses": [{"rank": 1}, {"rank": 2}], "ranks": None}, "bad_ranking"),
-        ({"responses": ["a", 7, "c"]}, "not_a_chat"),
+        ({"responses": ["a", 7, "c"]}, "not_text"),
+        ({"responses": "['a' 'b' 'c']"}, "list_as_text"),
         ({"responses": ["a", "b", "a"], "ranks": [1, 2, 3]}, "contradictory_ranking"),
         ({"scores": [9, 1, 1]}, "contradictory_ranking"),
     ],
@@ -66,6 +67,30 @@ def test_a_ranking_that_cannot_be_read_is_skipped_with_its_reason(changes: dict[
     with pytest.raises(InvalidRow, match=f"^{reason}$"):
         comparisons(row, COLUMNS)
     assert list(expand_rankings([row], COLUMNS)) == [row], "it stays, to be counted"
+
+
+def test_a_least_gap_makes_ties_and_gaps_become_margins() -> None:
+    columns = Columns(min_score_gap=1.0, margin_per_point=0.5)
+    row = {"prompt": "q", "responses": ["a", "b", "c"], "scores": [1, 1.5, 4]}
+    found = [(each["chosen"], each["preference"], each["margin"]) for each in map(both, comparisons(row, columns))]
+    assert found == [("b", "tie", None), ("c", None, 1.5), ("c", None, 1.25)]
+    ranked = [both(each)["margin"] for each in comparisons(RANKED | {"ranks": [1, 2, 3]}, columns)]
+    assert ranked == [None, None, None], "a rank is no score"
+
+
+def both(row: dict[str, Any]) -> dict[str, Any]:
+    return {"preference": None, "margin": None} | row
+
+
+def test_rated_responses_that_follow_one_another_are_a_ranking() -> None:
+    """As HelpSteer2 has them."""
+    rows = [{"prompt": "q", "response": text, "helpfulness": score} for text, score in (("a", 1), ("b", 4), ("c", 1))]
+    rows += [{"prompt": "r", "response": "a", "helpfulness": 3}, {"prompt": "q", "response": "d", "helpfulness": 0}]
+    expanded = list(expand_rankings(rows, COLUMNS))
+    assert {(row["chosen"], row["rejected"]) for row in expanded[:3]} == {("b", "a"), ("b", "c"), ("a", "c")}
+    assert [row["prompt"] for row in expanded[3:]] == ["r", "q"]
+    with pytest.raises(InvalidRow, match=r"^too_few_responses$"):
+        comparisons(expanded[3], COLUMNS)
 
 
 def test_a_row_with_chosen_and_rejected_is_a_pair_whatever_else_it_has() -> None:

@@ -71,7 +71,8 @@ def main() -> None:
 def tokenized_pairs(mix: str, responses: int | None, count: int, seed: int) -> list[dict[str, Any]]:
     """Pairs of whole prompts as rows of data/tokens, `count` or a few more."""
     from reward_model.contract.encoder import Encoder
-    from reward_model.data.pairs import Pair, pair_from_row, parse_pairs
+    from reward_model.data.pair_reader import pair_from_row
+    from reward_model.data.pairs import Pair, parse_pairs
     from reward_model.data.readers import read_rows
     from reward_model.data.row_formats import Columns
     from reward_model.data.tokens import encode_pairs

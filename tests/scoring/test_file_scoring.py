@@ -149,7 +149,7 @@ def test_rows_that_cannot_be_scored_come_out_with_their_error(manager: RewardMod
     assert report == FileReport(len(lines) - 1, len(lines) - 3)
     assert [("reward" in row, "error" in row) for row in (found[0], found[-1])] == [(True, False)] * 2
     assert found[0]["reward"] == pytest.approx(found[-1]["reward"], abs=1e-5)
-    expected = ["not JSON", "not UTF-8", "not a JSON object", "nothing to score", "not_a_chat", "nothing to score"]
+    expected = ["not JSON", "not UTF-8", "not a JSON object", "nothing to score", "not_text", "nothing to score"]
     expected += ["missing_column", "unknown_role", "lone surrogate", "not a list", "rename it"]
     for part, row in zip(expected, found[1:-1], strict=True):
         assert part in row["error"], row

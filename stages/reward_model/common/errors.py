@@ -11,6 +11,20 @@ class UserError(Exception):
     """Something outside the code is wrong (a file, a param, the network); the message says what to do."""
 
 
+class InvalidRow(ValueError):
+    """A row of a data set that is not what is wanted; the message is the reason, as the metrics count it.
+
+    Attributes:
+        concerns: the column, value or type that is meant.
+        detail: the reason with what it concerns, for people.
+    """
+
+    def __init__(self, reason: str, concerns: str = "") -> None:
+        super().__init__(reason)
+        self.concerns = concerns
+        self.detail = f"{reason} ({concerns})" if concerns else reason
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; its type's name if it says nothing."""
     text = str(error).strip()

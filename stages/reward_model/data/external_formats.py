@@ -3,18 +3,21 @@
 reward_bench   prompt, chosen, rejected, subset (Lambert et al. 2024, arXiv:2403.13787)
 rm_bench       prompt, three chosen and three rejected, plain to elaborate (Liu et al. 2024, arXiv:2410.16184)
 best_of_n      prompt, responses, and the place of the `best` or the `scores` of all; or lists chosen and rejected
-pairs          whatever `pairs.pair_from_row` reads, hh-rlhf transcripts among it
+pairs          whatever `pair_reader.pair_from_row` reads, hh-rlhf transcripts among it
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from reward_model.common.errors import InvalidRow
 from reward_model.common.messages import Row
-from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, find_repeats, pair_from_row
-from reward_model.data.row_formats import Columns, InvalidRow, prompt_messages
+from reward_model.data.pair_reader import pair_from_row
+from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, find_repeats
+from reward_model.data.row_formats import Columns, row_prompt
 
 STYLES = 3  # of each response of RM-Bench
 SECTIONS = {
@@ -77,13 +80,14 @@ def parse_external_set(rows: Iterable[Row], name: str) -> tuple[str, list[Extern
     """Make pairs of the rows of a set.
 
     Returns:
-        The format, which is that of the first row; the pairs; and the rows skipped, by reason.
+        The format, which is that of most rows; the pairs; and the rows skipped, by reason.
     """
     pairs: list[ExternalPair] = []
     parsed = ParsedPairs()
-    found = ""
+    rows = list(rows)
+    formats = Counter(map(detect_format, rows))
+    found = formats.most_common(1)[0][0] if formats else ""
     for number, row in enumerate(rows):
-        found = found or detect_format(row)
         parsed.rows += 1
         try:
             if found in ("reward_bench", "pairs"):
@@ -92,7 +96,7 @@ def parse_external_set(rows: Iterable[Row], name: str) -> tuple[str, list[Extern
             else:
                 own = list(_pairs_from_lists(row, number, found, name))
         except InvalidRow as reason:
-            parsed.reject(str(reason), row)
+            parsed.reject(str(reason), row, reason.concerns)
             continue
         pairs += own
     if found == "pairs":  # the other formats' figures want their sets whole
@@ -110,7 +114,7 @@ def _without_repeats(pairs: list[ExternalPair], parsed: ParsedPairs) -> Iterator
 
 
 def _pairs_from_lists(row: Row, number: int, row_format: str, name: str) -> Iterator[ExternalPair]:
-    prompt = prompt_messages(row.get("prompt") or "")
+    prompt = row_prompt(row, Columns())
     source = str(row.get("domain") or row.get("subset") or row.get("source") or name)
     for chosen, rejected, texts in _ordered(row, row_format):
         pair = checked_pair(prompt, texts[chosen], texts[rejected], source)

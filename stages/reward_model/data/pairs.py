@@ -1,19 +1,21 @@
 """The preference pair: its record, its checks, and what becomes of the rows that are none."""
 
 import hashlib
-import math
 import re
+import reprlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reward_model.common.errors import UserError
+from reward_model.common.errors import InvalidRow
 from reward_model.common.messages import Message, Row, conversation_text, is_unicode
-from reward_model.data.row_formats import Columns, InvalidRow, parse_sides
 
 TIE = 0.5  # the preference of a pair without a better side
+
+_SHORT = reprlib.Repr()  # for a line
+_SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring = 6, 2, 48
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,26 @@ class ParsedPairs:
     rows: int = 0
     pairs: list[Pair] = field(default_factory=list)
     rejects: list[Row] = field(default_factory=list)
+    formats: dict[str, int] = field(default_factory=dict)  # rows of the file by their format, where there are several
 
-    def reject(self, reason: str, row: Any) -> None:
-        """Keep a row that is no pair, with the reason."""
-        self.rejects.append({"reason": reason, "row": row})
+    def reject(self, reason: str, row: Any, detail: str = "") -> None:
+        """Keep a row that is no pair, with the reason, and in detail what it concerns."""
+        self.rejects.append({"reason": reason, **({"detail": detail} if detail else {}), "row": row})
+
+    def first_rejects(self) -> list[str]:
+        """The first row of each reason, a line each, shortened."""
+        first = {reject["reason"]: reject for reject in reversed(self.rejects)}
+        lines = []
+        for reason, reject in sorted(first.items()):
+            detail = f" ({reject['detail']})" if "detail" in reject else ""
+            lines.append(f"first {reason}{detail}: {_SHORT.repr(reject['row'])}")
+        return lines
 
     def counts(self) -> dict[str, Any]:
         """Rows in, pairs kept, and rows skipped by reason."""
         reasons = Counter(reject["reason"] for reject in self.rejects)
-        return {"rows": self.rows, "kept": len(self.pairs), "skipped": dict(sorted(reasons.items()))}
+        formats = {"formats": self.formats} if self.formats else {}
+        return {"rows": self.rows, **formats, "kept": len(self.pairs), "skipped": dict(sorted(reasons.items()))}
 
 
 def describe_skipped(skipped: Mapping[str, int]) -> str:
@@ -98,7 +111,7 @@ def parse_pairs(rows: Iterable[Row], to_pair: Callable[[Row], Pair]) -> ParsedPa
         try:
             parsed.pairs.append(to_pair(row))
         except InvalidRow as reason:
-            parsed.reject(str(reason), row)
+            parsed.reject(str(reason), row, reason.concerns)
     pairs, parsed.pairs = parsed.pairs, []
     for pair, reason in zip(pairs, find_repeats(pairs), strict=True):
         if reason is None:
@@ -119,25 +132,6 @@ def find_repeats(pairs: Sequence[Pair]) -> list[str | None]:
         reasons.append("contradiction" if len(preferred[key]) > 1 else "duplicate" if key in seen else None)
         seen.add(key)
     return reasons
-
-
-def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties: bool = False) -> Pair:
-    r"""Make a pair of a row with prompt, chosen and rejected, or with two conversations that share their beginning.
-
-    Where rejected is the preferred one, the sides are swapped.
-
-    Raises:
-        InvalidRow: bad_margin, bad_preference, tie (unless `keep_ties`), or as `parse_sides` and `checked_pair`.
-    """
-    prompt, chosen, rejected = parse_sides(row, columns)
-    source = row.get(columns.source) or default_source
-    margin, preference = _margin(row.get(columns.margin)), _preference(row.get(columns.preference))
-    if preference is not None and preference < TIE:
-        chosen, rejected, preference = rejected, chosen, 1 - preference
-    pair = checked_pair(prompt, chosen, rejected, str(source), margin, preference)
-    if pair.is_tie and not keep_ties:
-        raise InvalidRow("tie")
-    return pair
 
 
 def checked_pair(
@@ -162,24 +156,6 @@ def checked_pair(
     return Pair(tuple(prompt), chosen, rejected, source, margin, preference)
 
 
-def require_columns(parsed: ParsedPairs, columns: Columns, section: str = "data") -> None:
-    """Tell a file whose rows all lack a column from one with a few bad rows.
-
-    Raises:
-        UserError: not one row gave a pair for want of a column; names the columns found and the key to set.
-    """
-    reasons = {reject["reason"] for reject in parsed.rejects}
-    if parsed.pairs or not reasons & {"missing_column", "no_prompt"}:
-        return
-    found = sorted({name for reject in parsed.rejects if isinstance(reject["row"], dict) for name in reject["row"]})
-    missing = [name for name in ("chosen", "rejected", "prompt") if getattr(columns, name) not in found]
-    if not missing:
-        raise UserError("the columns are there, but no row has a value in all of them")
-    keys = " and ".join(f"{section}.{name}_column" for name in missing)
-    wanted = ", ".join(repr(getattr(columns, name)) for name in missing)
-    raise UserError(f"no column {wanted} in the data; it has {', '.join(map(repr, found))}: set {keys} to one of them")
-
-
 def normalize_prompt(prompt: Sequence[Message]) -> str:
     """The words of the first user turn, lower case: prompts alike but for case, spacing and punctuation are one.
 
@@ -198,30 +174,6 @@ def _responses_key(pair: Pair) -> tuple[str, frozenset[str]]:
 
 def _squeeze(text: str) -> str:
     return " ".join(text.split())
-
-
-def _margin(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    try:
-        margin = float(value)
-    except (TypeError, ValueError):
-        raise InvalidRow("bad_margin") from None
-    if not math.isfinite(margin) or margin < 0:
-        raise InvalidRow("bad_margin")
-    return margin
-
-
-def _preference(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    try:
-        preference = float(value)
-    except (TypeError, ValueError):
-        raise InvalidRow("bad_preference") from None
-    if isinstance(value, bool) or not 0 <= preference <= 1:
-        raise InvalidRow("bad_preference")
-    return preference
 
 
 def digest(*parts: str) -> str:

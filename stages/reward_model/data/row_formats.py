@@ -1,18 +1,25 @@
 """From a row, whatever its form, to a prompt and its responses."""
 
-import ast
-import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reward_model.common.messages import ROLES, Message, Row
+from reward_model.common.errors import InvalidRow
+from reward_model.common.messages import Message, Row
+from reward_model.data.chats import has_value, looks_like_chat, parse_chat, parse_transcript, to_messages
+
+CONVERSATIONS = "conversations"  # ShareGPT's column with the prompt, where the named one is absent
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names that the parts of a pair have in the rows of a file."""
+    """The names that the parts of a pair have in the rows of a file, and how its labels are to be read.
+
+    Attributes:
+        preference_format: as `data.preference_format`.
+        min_score_gap: scores that differ by less are a tie.
+        margin_per_point: the margin of a pair is this times the difference of its scores.
+    """
 
     prompt: str = "prompt"
     chosen: str = "chosen"
@@ -20,134 +27,184 @@ class Columns:
     margin: str = "margin"
     source: str = "source"
     preference: str = "preference"
-
-
-class InvalidRow(ValueError):
-    """A row that is no pair; the message is the reason, as counted in metrics/data.json.
-
-    Attributes:
-        detail: the reason with what it concerns, for people.
-    """
-
-    def __init__(self, reason: str, concerns: str = "") -> None:
-        super().__init__(reason)
-        self.detail = f"{reason} ({concerns})" if concerns else reason
+    system: str = "system"
+    preference_format: str = "auto"
+    min_score_gap: float = 0.0
+    margin_per_point: float = 0.0
 
 
 def parse_sides(row: Row, columns: Columns) -> tuple[list[Message], str, str]:
     r"""The prompt, chosen and rejected of a row, whatever they are.
 
-    Prompts are text, chat lists (`role`, `content`) or transcripts ("\n\nHuman:", "\n\nAssistant:"); responses
-    are text, or a chat list that may repeat the prompt.
+    Prompts are text, chats or transcripts ("\n\nHuman:", "\n\nAssistant:"); responses are text, or a chat that may
+    repeat the prompt. A chat may be stored as text.
 
     Raises:
-        InvalidRow: missing_column, no_prompt, no_shared_prompt, not_a_chat or unknown_role.
+        InvalidRow: missing_column, missing_value, no_prompt, empty, no_shared_prompt, last_turn_not_assistant,
+            two_system_turns, tools, or as `chats.to_messages` and `chats.parse_chat`.
     """
-    chosen, rejected = row.get(columns.chosen), row.get(columns.rejected)
-    if chosen is None or rejected is None:
-        raise InvalidRow("missing_column", columns.chosen if chosen is None else columns.rejected)
-    if row.get(columns.prompt) is None:
-        return _split_conversations(_conversation(chosen), _conversation(rejected))
-    stated = prompt_messages(row[columns.prompt])
-    if not (_is_conversation(chosen) and _is_conversation(rejected)):
-        return stated, response_text(chosen), response_text(rejected)
+    chosen, rejected = _parse_sides(_side(row, columns.chosen), _side(row, columns.rejected))
+    value = prompt_value(row, columns)
+    are_conversations = _is_conversation(chosen) and _is_conversation(rejected)
+    if _is_blank(value) and not are_conversations:
+        raise InvalidRow("no_prompt" if value is None else "empty", columns.prompt)
+    if not are_conversations:
+        return row_prompt(row, columns), response_text(chosen), response_text(rejected)
     prompt, chosen, rejected = _split_conversations(_conversation(chosen), _conversation(rejected))
-    if stated != prompt[-len(stated) :]:
+    if not _is_blank(value) and not _is_part(_stated_messages(value), prompt):
         raise InvalidRow("no_shared_prompt")
-    return prompt, chosen, rejected
+    return _with_system(prompt, row, columns), chosen, rejected
+
+
+def row_prompt(row: Row, columns: Columns) -> list[Message]:
+    """The prompt of a row whose responses stand in columns of their own, with the row's system prompt; may be empty.
+
+    Raises:
+        InvalidRow: as `prompt_messages`, two_system_turns or tools.
+    """
+    value = prompt_value(row, columns)
+    return _with_system([] if _is_blank(value) else prompt_messages(value), row, columns)
+
+
+def prompt_value(row: Row, columns: Columns) -> Any:
+    """What a row has in its prompt's column; None if it has none."""
+    value = row.get(columns.prompt)
+    return row.get(CONVERSATIONS) if value is None else value
 
 
 def prompt_messages(value: Any) -> list[Message]:
-    """The messages of a prompt: text, a chat list, or a transcript that ends where the assistant is to speak.
+    """The messages of a prompt: text, a chat, or a transcript that ends where the assistant is to speak.
 
     Raises:
-        InvalidRow: not_a_chat or unknown_role.
+        InvalidRow: prompt_ends_in_assistant, or as `chats.to_messages` and `chats.parse_chat`.
     """
-    if isinstance(value, str):
-        transcript = parse_transcript(value)
-        if transcript and len(transcript) > 1 and transcript[-1] == Message(role="assistant", content=""):
-            return transcript[:-1]
-        return [Message(role="user", content=value)]
-    return _chat(value)
+    turns = _stated_messages(value)
+    if turns[-1]["role"] == "assistant":
+        raise InvalidRow("prompt_ends_in_assistant")
+    return turns
 
 
 def response_text(value: Any) -> str:
-    """The text of a response: as it is, or of a chat list with the one assistant's turn.
+    """The text of a response: as it is, or of a chat with the one assistant's turn.
 
     Raises:
-        InvalidRow: not_a_chat, unknown_role or no_shared_prompt.
+        InvalidRow: no_shared_prompt, last_turn_not_assistant, or as `chats.to_messages` and `chats.parse_chat`.
     """
     if isinstance(value, str):
-        return value
-    turns = _chat(value)
+        chat = parse_chat(value)
+        if chat is None:
+            return value
+        value = chat
+    turns = to_messages(value)
+    response = _last_response(turns)
     if len(turns) > 1:
         raise InvalidRow("no_shared_prompt")
-    return _last_response(turns)
+    return response
 
 
-def parse_transcript(text: str) -> list[Message] | None:
-    r"""The turns of an hh-rlhf transcript ("\n\nHuman: …\n\nAssistant: …"), or None if it is none."""
-    parts = re.split(r"(?:^|\n\n)(Human|Assistant):", text.strip("\n") if text.startswith("\n") else text)
-    if len(parts) < 3 or parts[0].strip():
-        return None
-    roles = {"Human": "user", "Assistant": "assistant"}
-    return [
-        Message(role=roles[name], content=content.strip())
-        for name, content in zip(parts[1::2], parts[2::2], strict=True)
-    ]
+def chat_or_text(cell: str) -> Any:
+    """A CSV cell has no types: one that holds a chat is a chat.
+
+    JSON of another kind is text: it may well be what the prompt asked for.
+    """
+    try:
+        return parse_chat(cell) or cell
+    except InvalidRow:
+        return cell  # to be counted with its row
 
 
-def _is_conversation(value: Any) -> bool:
-    """Whether a response column holds more than the response: a chat of several turns, or a transcript."""
-    if isinstance(value, str):
-        return value.startswith("\n\nHuman:") and len(parse_transcript(value) or []) > 1
-    return isinstance(value, Sequence) and len(value) > 1
+def name_pair_format(row: Row, columns: Columns) -> str:
+    """What kind of pair a row holds, after its chosen side, in TRL's words where there are any."""
+    side = row.get(columns.chosen)
+    if not isinstance(side, str | list | Mapping):
+        return "unknown"
+    turn = side[0] if isinstance(side, list) and side else side
+    if isinstance(side, str):
+        kind = "chats as text" if looks_like_chat(side) else "transcripts" if _is_conversation(side) else "standard"
+    else:
+        kind = "sharegpt" if isinstance(turn, Mapping) and "from" in turn else "conversational"
+    return f"{kind}, implicit prompt" if _is_blank(prompt_value(row, columns)) else kind
 
 
-def _conversation(value: Any) -> list[Message]:
-    if isinstance(value, str):
-        transcript = parse_transcript(value)
-        if transcript is None:
-            raise InvalidRow("no_prompt")
-        return transcript
-    return _chat(value)
+def _side(row: Row, name: str) -> Any:
+    if name not in row:
+        raise InvalidRow("missing_column", name)
+    if row[name] is None:
+        raise InvalidRow("missing_value", name)
+    return row[name]
+
+
+def _parse_sides(chosen: Any, rejected: Any) -> list[str | list[Message]]:
+    """Both sides: texts, and the turns of chats, also of those that are stored as text.
+
+    Raises:
+        InvalidRow: chat_as_text, one of them cannot be read, or one is a chat and the other is not; as `to_messages`.
+    """
+    sides = [chosen, rejected]
+    if any(isinstance(side, str) and looks_like_chat(side) for side in sides):
+        sides = [parse_chat(side) if isinstance(side, str) else side for side in sides]
+        if None in sides:
+            raise InvalidRow("chat_as_text", "one side alone")
+    return [side if isinstance(side, str) else to_messages(side) for side in sides]
+
+
+def _is_blank(value: Any) -> bool:
+    return not value.strip() if isinstance(value, str) else value is None or value == []
+
+
+def _stated_messages(value: Any) -> list[Message]:
+    if not isinstance(value, str):
+        return to_messages(value)
+    chat = parse_chat(value)
+    if chat is not None:
+        return to_messages(chat)
+    transcript = parse_transcript(value)
+    if transcript and len(transcript) > 1 and transcript[-1] == Message(role="assistant", content=""):
+        return transcript[:-1]
+    return [Message(role="user", content=value)]
+
+
+def _is_conversation(side: str | list[Message]) -> bool:
+    """Whether a side holds more than the response: a chat of several turns, or a transcript."""
+    if isinstance(side, str):
+        return side.startswith("\n\nHuman:") and len(parse_transcript(side) or []) > 1
+    return len(side) > 1
+
+
+def _conversation(side: str | list[Message]) -> list[Message]:
+    return (parse_transcript(side) or []) if isinstance(side, str) else side
 
 
 def _split_conversations(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], str, str]:
-    if chosen[:-1] != rejected[:-1] or len(chosen) < 2:
+    if chosen[:-1] != rejected[:-1]:
         raise InvalidRow("no_shared_prompt")
     return chosen[:-1], _last_response(chosen), _last_response(rejected)
 
 
 def _last_response(turns: list[Message]) -> str:
     if turns[-1]["role"] != "assistant":
-        raise InvalidRow("not_a_chat")
+        raise InvalidRow("last_turn_not_assistant")
     return turns[-1]["content"]
 
 
-def _chat(value: Any) -> list[Message]:
-    try:
-        turns = [Message(role=turn["role"], content=turn["content"]) for turn in value]
-    except (TypeError, KeyError):
-        raise InvalidRow("not_a_chat") from None
-    if not turns or not all(isinstance(part, str) for turn in turns for part in turn.values()):
-        raise InvalidRow("not_a_chat")
-    if not {turn["role"] for turn in turns} <= ROLES:
-        raise InvalidRow("unknown_role")
-    return turns
+def _is_part(stated: list[Message], prompt: list[Message]) -> bool:
+    """Whether the prompt that is stated is the beginning or the end of what the conversations share."""
+    bare, whole = ([(turn["role"], turn["content"].strip()) for turn in turns] for turns in (stated, prompt))
+    opening = whole[1:] if whole[0][0] == "system" and bare[0][0] != "system" else whole
+    return bare in (whole[-len(bare) :], opening[: len(bare)])
 
 
-def chat_or_text(cell: str) -> Any:
-    """A CSV cell has no types: one that holds a chat, as JSON or as Python (and so pandas) writes it, is a chat.
-
-    JSON of another kind is text: it may well be what the prompt asked for.
-    """
-    if cell.startswith("[{") and cell.endswith("}]"):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                turns = parse(cell)
-            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-                continue
-            if all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in turns):
-                return turns
-    return cell
+def _with_system(prompt: list[Message], row: Row, columns: Columns) -> list[Message]:
+    """The prompt under the row's system prompt; a row with tools is refused, since no template is given them."""
+    if has_value(row.get("tools")):
+        raise InvalidRow("tools")
+    system = row.get(columns.system)
+    if not has_value(system):
+        return prompt
+    if not isinstance(system, str):
+        raise InvalidRow("not_text", columns.system)
+    if not prompt or prompt[0]["role"] != "system":
+        return [Message(role="system", content=system), *prompt]
+    if prompt[0]["content"].strip() != system.strip():
+        raise InvalidRow("two_system_turns")
+    return prompt

@@ -26,7 +26,7 @@ from reward_model.common.messages import Row
 from reward_model.contract.encoder import EncodedResponses
 from reward_model.data.readers import STDIO, RowStream, Schema, StreamedRow, open_rows
 from reward_model.data.row_formats import Columns, InvalidRow, parse_sides, response_text
-from reward_model.scoring.prompts import Prompt
+from reward_model.scoring.prompts import Prompt, prompt_of_row
 from reward_model.scoring.row_sinks import open_sink
 from reward_model.scoring.scorer import Scorer
 
@@ -195,7 +195,7 @@ def _conversation(kind: str, values: Row) -> tuple[Prompt, list[str]]:
     if kind == "pair":
         prompt, chosen, rejected = parse_sides(values, Columns())
         return prompt, [chosen, rejected]
-    prompt = values.get("prompt") or ""
+    prompt = prompt_of_row(values)
     if kind == "text":
         response = values.get("text") if values.get("response") is None else values["response"]
         if response is None:

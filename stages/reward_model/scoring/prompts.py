@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from reward_model.common.errors import UserError
-from reward_model.common.messages import Message
-from reward_model.data.row_formats import InvalidRow, prompt_messages
+from reward_model.common.errors import InvalidRow, UserError
+from reward_model.common.messages import Message, Row
+from reward_model.data.row_formats import Columns, prompt_messages, row_prompt
 
 Prompt = str | Sequence[Message]
 
@@ -21,10 +21,19 @@ def as_messages(prompt: Prompt) -> list[Message]:
         messages = prompt_messages(prompt)
     except InvalidRow as reason:
         raise UserError(
-            f"the prompt is no chat ({reason}): a list of objects with role (system, user, assistant, tool) and "
+            f"the prompt is no chat ({reason.detail}): a list of objects with role (system, user, assistant, tool) and "
             "content (text) is wanted"
         ) from None
     return messages if any(turn["content"].strip() for turn in messages) else []
+
+
+def prompt_of_row(row: Row) -> Prompt:
+    """The prompt of a row whose responses stand in columns of their own; empty if it has none.
+
+    Raises:
+        InvalidRow: it is no chat.
+    """
+    return row_prompt(row, Columns()) or ""
 
 
 def read_prompt(argument: str) -> Prompt:

@@ -7,7 +7,7 @@ from reward_model.common.errors import UserError
 from reward_model.common.messages import Row
 from reward_model.data.row_formats import InvalidRow, response_text
 from reward_model.scoring.file_scoring import parse_row, row_result
-from reward_model.scoring.prompts import Prompt
+from reward_model.scoring.prompts import Prompt, prompt_of_row
 from reward_model.scoring.scorer import Scorer
 
 COMPARISON = ("prompt", "response_a", "response_b")
@@ -39,10 +39,11 @@ class ParsedRow:
         if any(row.get(name) is None for name in COMPARISON):
             raise UserError(f"to compare give {', '.join(COMPARISON)}")
         try:
+            prompt = prompt_of_row(row)
             responses = [response_text(row[name]) for name in COMPARISON[1:]]
         except InvalidRow as reason:
             raise UserError(f"the row is no comparison: {reason.detail}") from None
-        return cls("comparison", row["prompt"], responses)
+        return cls("comparison", prompt, responses)
 
     def result(self, scorer: Scorer, rewards: list[float]) -> dict[str, Any]:
         """What its rewards say, in score.py's words."""

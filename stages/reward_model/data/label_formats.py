@@ -1,0 +1,86 @@
+"""Published formats in which a label says which of two responses is better, and what looks like them."""
+
+import re
+from dataclasses import dataclass, replace
+
+from reward_model.common.messages import Row
+from reward_model.data.row_formats import Columns
+
+
+@dataclass(frozen=True)
+class LabelFormat:
+    """The columns of a published format.
+
+    Attributes:
+        prompt: None where both responses hold the conversation.
+        form: of the label, as `data.preference_format`; or `name`, no number.
+    """
+
+    name: str
+    prompt: str | None
+    first: str
+    second: str
+    label: str
+    form: str
+
+    @property
+    def names(self) -> set[str]:
+        """The columns that make a row one of this format."""
+        return {name for name in (self.prompt, self.first, self.second, self.label) if name is not None}
+
+
+LABEL_FORMATS = (
+    LabelFormat("safe_rlhf", "prompt", "response_0", "response_1", "better_response_id", "index_from_0"),
+    LabelFormat("helpsteer3", "context", "response1", "response2", "overall_preference", "signed"),
+    LabelFormat("shp", "history", "human_ref_A", "human_ref_B", "labels", "probability"),  # 1: A is better
+    LabelFormat("lmarena", None, "conversation_a", "conversation_b", "winner", "name"),
+    LabelFormat("lmarena", "prompt", "response_a", "response_b", "winner", "name"),
+)
+# Words in the names of columns that most often say which response is better.
+_LABEL_WORDS = re.compile(
+    r"prefer(?:ence|ences|red)?|labels?|winner|wins?|better|best|choice|verdict|judge?ment|votes?|is_chosen"
+    r"|(?:chosen|selected)_(?:id|idx|index|response|model|side)"
+)
+# Words that tell two columns apart where they say nothing of which response is better.
+_ORDINALS = ({"a", "b"}, {"first", "second"}, {"one", "two"}, {"left", "right"})
+
+
+def find_label_format(row: Row, columns: Columns) -> LabelFormat | None:
+    """The published format of a row that has no column named as chosen or rejected."""
+    if columns.chosen in row or columns.rejected in row:
+        return None
+    return next((found for found in LABEL_FORMATS if found.names <= set(row)), None)
+
+
+def columns_of_row(row: Row, columns: Columns) -> Columns:
+    """The columns given, or those of the published format that the row has."""
+    found = find_label_format(row, columns)
+    if found is None:
+        return columns
+    return replace(
+        columns,
+        prompt=found.prompt or columns.prompt,
+        chosen=found.first,
+        rejected=found.second,
+        preference=found.label,
+        preference_format=found.form,
+    )
+
+
+def looks_like_label(name: str) -> bool:
+    """Whether a column's name suggests that it says which response is better."""
+    return re.search(rf"(?:^|_)(?:{_LABEL_WORDS.pattern})(?:_|$)", "_".join(_words(name))) is not None
+
+
+def are_numbered(first: str, second: str) -> bool:
+    """Whether two columns are named as the one and the other (response_0, response_1), not as better and worse."""
+    words, others = _words(first), _words(second)
+    differing = [{word, other} for word, other in zip(words, others, strict=False) if word != other]
+    if len(words) != len(others) or len(differing) != 1:
+        return False
+    return differing[0] in _ORDINALS or all(word.isdecimal() for word in differing[0])
+
+
+def _words(name: str) -> list[str]:
+    """The words of a column's name, in lower case; numbers are words."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]

@@ -1,0 +1,214 @@
+"""From the rows of a source to its pairs: which format each row has, what it says, and what of it is not read."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from reward_model.common.errors import InvalidRow, UserError
+from reward_model.common.messages import Row
+from reward_model.data import rankings
+from reward_model.data.chats import has_value
+from reward_model.data.label_formats import are_numbered, columns_of_row, find_label_format, looks_like_label
+from reward_model.data.pairs import TIE, Pair, ParsedPairs, checked_pair
+from reward_model.data.preferences import Preference, read_preference, to_number
+from reward_model.data.row_formats import CONVERSATIONS, Columns, name_pair_format, parse_sides
+
+# Of the two sides, where a data set has rated both.
+SIDE_SCORES = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen_rating", "rejected_rating"),
+)
+MAX_NAMES = 8  # of columns, in a line
+
+
+def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties: bool = False) -> Pair:
+    """Make a pair of a row with prompt, chosen and rejected, with two conversations, or in a format with a label.
+
+    Where rejected is the preferred one, the sides are swapped.
+
+    Raises:
+        InvalidRow: bad_margin, bad_preference, missing_value (of a label), contradictory_scores, tie (unless
+            `keep_ties`), or as `parse_sides` and `checked_pair`.
+    """
+    columns = columns_of_row(row, columns)
+    prompt, chosen, rejected = parse_sides(row, columns)
+    source = row.get(columns.source)
+    label = _read_label(row, columns)
+    gap = _score_gap(row, columns) if label is None else None
+    preference = None if label is None else label.probability
+    points = gap if label is None or label.strength is None else label.strength
+    margin = _margin(row.get(columns.margin))
+    if margin is None and columns.margin_per_point and points is not None:
+        margin = columns.margin_per_point * points
+    if gap is not None and gap < columns.min_score_gap:
+        preference, margin = TIE, None
+    if preference is not None and preference < TIE:
+        chosen, rejected, preference = rejected, chosen, 1 - preference
+    pair = checked_pair(
+        prompt, chosen, rejected, str(source if has_value(source) else default_source), margin, preference
+    )
+    if pair.is_tie and not keep_ties:
+        raise InvalidRow("tie")
+    return pair
+
+
+@dataclass
+class PairReader:
+    """The rows of a source, read in whatever format each of them has.
+
+    Attributes:
+        formats: how many rows had each format.
+        names: the columns that were met, in their order.
+    """
+
+    columns: Columns
+    default_source: str
+    keep_ties: bool = False
+    formats: Counter[str] = field(default_factory=Counter)
+    names: dict[str, None] = field(default_factory=dict)
+    _read: set[str] = field(default_factory=set)
+    _numbers: set[float] = field(default_factory=set)  # of labels: 0, 0.5 and 1, any other as NaN
+
+    def expand(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows, with the comparisons of each ranking in its place."""
+        return rankings.expand_rankings(map(self._note, rows), self.columns)
+
+    def to_pair(self, row: Row) -> Pair:
+        """The pair of a row that `expand` gave.
+
+        Raises:
+            InvalidRow: as `pair_from_row` and `rankings.comparisons`.
+        """
+        if rankings.is_ranking(row, self.columns):  # a bad one, or it would have been expanded
+            rankings.comparisons(row, self.columns)
+        return pair_from_row(row, self.columns, self.default_source, keep_ties=self.keep_ties)
+
+    def check(self, parsed: ParsedPairs, section: str = "data") -> None:
+        """Refuse what cannot be told from the rows alone.
+
+        Raises:
+            UserError: labels are only 0 and 1, the columns may hold the worse response as well, or not one row gave a
+                pair for want of a column.
+        """
+        columns = self.columns
+        of_two = are_numbered(columns.chosen, columns.rejected)
+        is_documented = columns.preference == Columns.preference and not of_two
+        if self._numbers & {0.0, 1.0} and self._numbers <= {0.0, TIE, 1.0} and not is_documented:
+            raise UserError(
+                f"{section}.preference_column {columns.preference!r} holds only 0 and 1, and it is unclear which means "
+                f"that {columns.chosen!r} is better: set {section}.preference_format to probability if it is 1, to "
+                "index_from_0 if it is 0"
+            )
+        labels = self._unused_labels()
+        if labels and of_two and columns.chosen in self.names:
+            raise UserError(
+                f"{columns.chosen!r} and {columns.rejected!r} must hold the better and the worse response of every "
+                f"row, but there is a column {labels[0]!r}: if it says which one is better, set "
+                f"{section}.preference_column to it, and {section}.preference_format; else rename it"
+            )
+        self._require_columns(parsed, section)
+
+    def notes(self) -> list[str]:
+        """Lines about the formats that were found, and what was not read."""
+        found = [f"formats: {', '.join(f'{name} {rows}' for name, rows in self.formats.most_common())}"]
+        if unread := [name for name in self.names if name not in self._read]:
+            more = f" and {len(unread) - MAX_NAMES} more" if len(unread) > MAX_NAMES else ""
+            found.append(f"columns not read: {', '.join(unread[:MAX_NAMES])}{more}")
+        if labels := self._unused_labels():
+            found.append(
+                f"note: if {labels[0]!r} says which response is better, set data.preference_column to it: now "
+                f"{self.columns.chosen!r} is taken for the better one of every row"
+            )
+        elif are_numbered(self.columns.chosen, self.columns.rejected) and self.columns.preference not in self.names:
+            found.append(f"note: {self.columns.chosen!r} is taken for the better response of every row")
+        return found
+
+    def _note(self, row: Row) -> Row:
+        """Count the row's format, and what is read of it."""
+        self.names.update(dict.fromkeys(map(str, row)))
+        columns = columns_of_row(row, self.columns)
+        label_format = find_label_format(row, self.columns)
+        self._read |= {columns.prompt, columns.chosen, columns.rejected, columns.margin, columns.source, columns.system}
+        self._read |= {columns.preference, "tools"}
+        if row.get(columns.prompt) is None:
+            self._read.add(CONVERSATIONS)
+        if rankings.is_ranking(row, columns):
+            name, read = "ranking", rankings.READ
+        elif rankings.is_rated_response(row, columns):
+            name, read = "rated responses", rankings.READ
+        else:
+            name, read = label_format.name if label_format else name_pair_format(row, columns), set()
+            self._note_label(row)
+        self._read |= read
+        if self._scores_are_read():
+            self._read |= {name for names in SIDE_SCORES for name in names}
+        self.formats[name] += 1
+        return row
+
+    def _note_label(self, row: Row) -> None:
+        number = to_number(row.get(self.columns.preference))
+        if self.columns.preference_format == "auto" and number is not None:
+            self._numbers.add(number if number in (0, TIE, 1) else math.nan)
+
+    def _scores_are_read(self) -> bool:
+        return bool(self.columns.min_score_gap or self.columns.margin_per_point)
+
+    def _unused_labels(self) -> list[str]:
+        return [name for name in self.names if name not in self._read and looks_like_label(name)]
+
+    def _require_columns(self, parsed: ParsedPairs, section: str) -> None:
+        """Tell a file whose rows all lack a column from one with a few bad rows."""
+        reasons = {reject["reason"] for reject in parsed.rejects}
+        if parsed.pairs or not reasons & {"missing_column", "no_prompt"}:
+            return
+        missing = [name for name in ("chosen", "rejected", "prompt") if getattr(self.columns, name) not in self.names]
+        if not missing:
+            raise UserError("the columns are there, but no row has a value in all of them")
+        keys = " and ".join(f"{section}.{name}_column" for name in missing)
+        wanted = ", ".join(repr(getattr(self.columns, name)) for name in missing)
+        found = ", ".join(map(repr, sorted(self.names)))
+        message = f"no column {wanted} in the data; it has {found}: set {keys} to one of them"
+        if missing == ["prompt"]:
+            raise UserError(message)
+        label = "".join(f" {name!r}" for name in self._unused_labels()[:1])
+        raise UserError(
+            f"{message}; chosen and rejected must hold the better and the worse response of every row: where a "
+            f"label{label} says which that is, set {section}.preference_column, too"
+        )
+
+
+def _read_label(row: Row, columns: Columns) -> Preference | None:
+    label = read_preference(row.get(columns.preference), columns.preference_format, columns.chosen, columns.rejected)
+    if label is None and columns.preference in row:
+        of_two = columns.preference_format not in ("auto", "probability")
+        if of_two or are_numbered(columns.chosen, columns.rejected):
+            raise InvalidRow("missing_value", columns.preference)
+    return label
+
+
+def _score_gap(row: Row, columns: Columns) -> float | None:
+    """By how much chosen is rated higher, if that matters and both are rated."""
+    if not columns.min_score_gap and not columns.margin_per_point:
+        return None
+    for names in SIDE_SCORES:
+        chosen, rejected = (to_number(row.get(name)) for name in names)
+        if chosen is not None and rejected is not None and math.isfinite(chosen - rejected):
+            if chosen < rejected:
+                raise InvalidRow("contradictory_scores")
+            return chosen - rejected
+    return None
+
+
+def _margin(value: Any) -> float | None:
+    """A margin; NaN is none, as pandas has it."""
+    if value is None or value == "":
+        return None
+    margin = to_number(value)
+    if margin is not None and math.isnan(margin):
+        return None
+    if margin is None or not math.isfinite(margin) or margin < 0:
+        raise InvalidRow("bad_margin")
+    return margin

@@ -1,0 +1,77 @@
+"""Labels that say which of two responses is better, in the forms that data sets have them in."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from reward_model.common.errors import InvalidRow
+from reward_model.data.pairs import TIE
+
+FIRST = r"first|left|chosen|(?:(?:model|response|assistant|answer|conversation|completion|output)[ _]?)?a"
+SECOND = r"second|right|rejected|(?:(?:model|response|assistant|answer|conversation|completion|output)[ _]?)?b"
+EVEN = r"tie|draw|equal|same|neither|tie ?\(?both ?bad\)?|both[ _]?(?:bad|good)"
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What a label says of the two responses of a row.
+
+    Attributes:
+        probability: that the first, in the chosen column, is better.
+        strength: by how much one of them is better, where the label says so.
+    """
+
+    probability: float
+    strength: float | None = None
+
+
+def read_preference(value: Any, form: str, first: str, second: str) -> Preference | None:
+    """What a label says; None if it is empty.
+
+    Args:
+        value: a number in the given form, the name of one of the two columns, or a word: `A`, `model_b`, `tie` …
+        form: as `data.preference_format`; `auto` takes numbers for probabilities, `name` takes none.
+        first, second: the names of the columns with the responses.
+
+    Raises:
+        InvalidRow: bad_preference.
+    """
+    if value is None or value == "":
+        return None
+    number = to_number(value)
+    if number is None:
+        return Preference(_probability_of_name(value, first, second))
+    found = _of_number(number, form)
+    if found is None:
+        raise InvalidRow("bad_preference", f"{value}, as {form}")
+    return found
+
+
+def to_number(value: Any) -> float | None:
+    """A number, also one stored as text; None if it is none, true and false among them."""
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _of_number(number: float, form: str) -> Preference | None:
+    if form == "signed":
+        if not math.isfinite(number):
+            return None
+        return Preference(TIE if number == 0 else float(number < 0), abs(number))
+    if form in ("index_from_0", "index_from_1"):
+        probability = 1 - (number - (form == "index_from_1"))
+        return Preference(probability) if probability in (0, TIE, 1) else None
+    return Preference(number) if form != "name" and 0 <= number <= 1 else None
+
+
+def _probability_of_name(value: Any, first: str, second: str) -> float:
+    name = value.strip() if isinstance(value, str) else None
+    if name in (first, second) and first != second:
+        return float(name == first)
+    for pattern, probability in ((FIRST, 1.0), (SECOND, 0.0), (EVEN, TIE)):
+        if name is not None and re.fullmatch(pattern, name, re.IGNORECASE):
+            return probability
+    raise InvalidRow("bad_preference", str(value))

@@ -1,0 +1,243 @@
+"""Labels, system prompts, and what is said of columns that are not read."""
+
+from typing import Any
+
+import pytest
+
+from reward_model.common.errors import InvalidRow, UserError
+from reward_model.data.label_formats import are_numbered, looks_like_label
+from reward_model.data.pair_reader import PairReader, pair_from_row
+from reward_model.data.pairs import ParsedPairs, parse_pairs
+from reward_model.data.row_formats import Columns
+
+TURNS = [{"role": "user", "content": "Q"}]
+SAFE_RLHF = {"prompt": "Q", "response_0": "x", "response_1": "y", "is_response_0_safe": True}
+HELPSTEER3 = {"context": TURNS, "response1": "x", "response2": "y"}
+SHP = {"history": "Q", "human_ref_A": "x", "human_ref_B": "y"}
+LMARENA = {
+    "conversation_a": [*TURNS, {"role": "assistant", "content": "x"}],
+    "conversation_b": [*TURNS, {"role": "assistant", "content": "y"}],
+    "model_a": "m",
+    "model_b": "n",
+}
+TWO = {"prompt": "Q", "first": "x", "second": "y"}
+
+
+def read(rows: list[dict[str, Any]], columns: Columns | None = None, *, keep_ties: bool = True) -> ParsedPairs:
+    reader = PairReader(columns or Columns(), "test", keep_ties=keep_ties)
+    parsed = parse_pairs(reader.expand(rows), reader.to_pair)
+    reader.check(parsed)
+    return parsed
+
+
+def notes(rows: list[dict[str, Any]], columns: Columns) -> list[str]:
+    reader = PairReader(columns, "test")
+    parse_pairs(reader.expand(rows), reader.to_pair)
+    return reader.notes()
+
+
+@pytest.mark.parametrize(
+    ("row", "chosen"),
+    [
+        (SAFE_RLHF | {"better_response_id": 0}, "x"),
+        (SAFE_RLHF | {"better_response_id": 1, "safer_response_id": 0}, "y"),
+        (HELPSTEER3 | {"overall_preference": -3}, "x"),
+        (HELPSTEER3 | {"overall_preference": 1}, "y"),
+        (HELPSTEER3 | {"overall_preference": 0}, None),
+        (SHP | {"labels": 1}, "x"),
+        (SHP | {"labels": 0}, "y"),
+        (LMARENA | {"winner": "model_a"}, "x"),
+        (LMARENA | {"winner": "model_b"}, "y"),
+        (LMARENA | {"winner": "tie"}, None),
+        (LMARENA | {"winner": "tie (bothbad)"}, None),
+        ({"prompt": "Q", "response_a": "x", "response_b": "y", "winner": "model_b"}, "y"),
+    ],
+)
+def test_published_formats_with_labels_are_read_right(row: dict[str, Any], chosen: str | None) -> None:
+    [pair] = read([row]).pairs
+    assert pair.prompt == tuple(TURNS)
+    assert (None if pair.is_tie else pair.chosen) == chosen
+    assert {pair.chosen, pair.rejected} == {"x", "y"}
+
+
+@pytest.mark.parametrize(
+    ("form", "label", "chosen"),
+    [
+        ("index_from_0", 0, "x"),
+        ("index_from_0", "1", "y"),
+        ("index_from_1", 1, "x"),
+        ("index_from_1", 2.0, "y"),
+        ("signed", -2, "x"),
+        ("signed", 2, "y"),
+        ("probability", 1, "x"),
+        ("probability", 0.2, "y"),
+        ("auto", 0.7, "x"),
+        ("auto", "B", "y"),
+        ("auto", "first", "x"),
+        ("auto", "second", "y"),
+        ("auto", "Model_A", "x"),
+        ("index_from_0", "tie", None),
+        ("signed", 0, None),
+    ],
+)
+def test_a_label_says_which_side_is_better(form: str, label: Any, chosen: str | None) -> None:
+    columns = Columns(chosen="first", rejected="second", preference="by", preference_format=form)
+    [pair] = read([TWO | {"by": label}], columns).pairs
+    assert (None if pair.is_tie else pair.chosen) == chosen
+
+
+@pytest.mark.parametrize(
+    ("form", "label", "reason"),
+    [
+        ("index_from_0", 2, "bad_preference"),
+        ("index_from_1", 0, "bad_preference"),
+        ("signed", float("inf"), "bad_preference"),
+        ("auto", 3, "bad_preference"),
+        ("auto", "x", "bad_preference"),
+        ("auto", ["A"], "bad_preference"),
+        ("signed", None, "missing_value"),
+        ("auto", None, "missing_value"),
+    ],
+)
+def test_a_label_that_says_nothing_is_turned_away(form: str, label: Any, reason: str) -> None:
+    columns = Columns(chosen="first", rejected="second", preference="by", preference_format=form)
+    with pytest.raises(InvalidRow, match=f"^{reason}$"):
+        pair_from_row(TWO | {"by": label}, columns, "test")
+
+
+def test_labels_of_0_and_1_must_be_explained() -> None:
+    rows = [TWO | {"prompt": f"Q{n}", "by": n % 2} for n in range(4)]
+    columns = Columns(chosen="first", rejected="second", preference="by")
+    with pytest.raises(UserError, match=r"holds only 0 and 1, .* set data\.preference_format to probability"):
+        read(rows, columns)
+    documented = [{"prompt": f"Q{n}", "chosen": "x", "rejected": "y", "preference": n % 2} for n in range(4)]
+    assert [pair.chosen for pair in read(documented).pairs] == ["y", "x", "y", "x"]
+
+
+def test_a_label_that_is_there_and_unused_is_never_passed_over() -> None:
+    row = {"prompt": "Q", "answer_0": "x", "answer_1": "y", "better_answer": 1}
+    with pytest.raises(UserError, match="better and the worse response of every row: where a label 'better_answer'"):
+        read([row])
+    columns = Columns(chosen="answer_0", rejected="answer_1")
+    with pytest.raises(UserError, match=r"there is a column 'better_answer': .* set data\.preference_column"):
+        read([row], columns)
+    usual = {"prompt": "Q", "chosen": "x", "rejected": "y", "label": "y"}
+    said = notes([usual], Columns())[-1]
+    assert said.startswith("note: if 'label' says which response is better, set data.preference_column to it")
+
+
+def test_a_missing_column_names_those_found_and_the_key_to_set() -> None:
+    with pytest.raises(UserError, match=r"it has 'chosen', 'question', 'rejected': set data\.prompt_column to one of"):
+        read([{"question": "Q", "chosen": "A", "rejected": "B"}])
+    with pytest.raises(UserError, match=r"set data\.chosen_column and data\.rejected_column"):
+        read([{"prompt": "Q", "good": "A", "bad": "B"}])
+
+
+def test_names_that_tell_two_columns_apart_by_order_alone() -> None:
+    ordered = [("response_0", "response_1"), ("answerA", "answerB"), ("human_ref_A", "human_ref_B"), ("left", "right")]
+    assert all(are_numbered(*names) for names in ordered)
+    told = [("chosen", "rejected"), ("good", "bad"), ("best_1", "worst_1"), ("a_good", "a_bad"), ("x", "x")]
+    assert not any(are_numbered(*names) for names in told)
+    labels = ["better_response_id", "overall_preference", "labels", "winner_model_a", "choice", "preferredResponse"]
+    assert all(map(looks_like_label, labels))
+    assert not any(map(looks_like_label, ["source", "prompt_id", "chosen", "margin", "labelled_by", "betterment"]))
+
+
+def test_margins_come_from_strengths_and_scores_if_asked_for() -> None:
+    columns = Columns(margin_per_point=0.5, min_score_gap=1.0)
+    [pair] = read([HELPSTEER3 | {"overall_preference": 3}], columns).pairs
+    assert (pair.chosen, pair.margin) == ("y", 1.5)
+    scored = {"prompt": "Q", "chosen": "x", "rejected": "y", "score_chosen": 8, "score_rejected": 5.0}
+    assert read([scored], columns).pairs[0].margin == 1.5
+    assert read([scored | {"margin": 4}], columns).pairs[0].margin == 4
+    assert read([scored | {"score_rejected": 7.5}], columns).pairs[0].is_tie
+    assert read([scored | {"score_rejected": 9}], columns).counts()["skipped"] == {"contradictory_scores": 1}
+    assert read([scored | {"score_rejected": 9}]).pairs[0].margin is None
+
+
+@pytest.mark.parametrize("margin", [None, "", float("nan"), "nan"])
+def test_an_empty_margin_is_none(margin: Any) -> None:
+    assert read([{"prompt": "Q", "chosen": "x", "rejected": "y", "margin": margin}]).pairs[0].margin is None
+
+
+def test_a_system_prompt_goes_before_the_prompt_and_parts_pairs() -> None:
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y", "system": "Be brief."}
+    other = row | {"system": "Be kind.", "chosen": "y", "rejected": "x"}
+    whole = {
+        side: [*TURNS, {"role": "assistant", "content": text}] for side, text in (("chosen", "x"), ("rejected", "z"))
+    }
+    parsed = read([row, other, whole | {"system": "Be brief."}])
+    assert [pair.prompt[0] for pair in parsed.pairs] == [
+        {"role": "system", "content": text} for text in ("Be brief.", "Be kind.", "Be brief.")
+    ]
+    own = row | {"prompt": [{"role": "system", "content": "Be brief. "}, *TURNS]}
+    assert len(read([own]).pairs[0].prompt) == 2
+    assert read([own | {"system": "Be kind."}]).counts()["skipped"] == {"two_system_turns": 1}
+    for nothing in (None, "", float("nan")):
+        assert read([row | {"system": nothing}]).pairs[0].prompt == tuple(TURNS)
+    assert read([row | {"system": 7}]).counts()["skipped"] == {"not_text": 1}
+
+
+def test_columns_that_are_not_read_are_named() -> None:
+    row = {
+        "prompt": "Q",
+        "chosen": "x",
+        "rejected": "y",
+        "system": "",
+        "margin": 1,
+        "source": "s",
+        "id": 1,
+        "lang": "en",
+    }
+    assert notes([row], Columns()) == ["formats: standard 1", "columns not read: id, lang"]
+    assert notes([row | {f"x{n}": n for n in range(10)}], Columns())[1].endswith("x5 and 4 more")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "turns"),
+    [
+        ("", 3),
+        (None, 3),
+        ("Q ", 3),  # the first turn
+        ("R\n", 3),  # the last
+        (
+            [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}, {"role": "user", "content": "R"}],
+            3,
+        ),
+    ],
+)
+def test_a_prompt_beside_conversations_is_their_beginning_or_end(prompt: Any, turns: int) -> None:
+    shared = [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": "A"},
+        {"role": "user", "content": "R"},
+    ]
+    row = {side: [*shared, {"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
+    assert len(read([row | {"prompt": prompt}]).pairs[0].prompt) == turns
+    assert read([row | {"prompt": "A"}]).counts()["skipped"] == {"no_shared_prompt": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": [*TURNS, {"role": "assistant", "content": "A"}]}, "prompt_ends_in_assistant"),
+        ({"chosen": TURNS}, "last_turn_not_assistant"),
+        ({"chosen": ["x"]}, "list_of_texts"),
+        ({"chosen": 5}, "not_text"),
+        ({"tools": [{"name": "f"}]}, "tools"),
+        ({"prompt": ""}, "empty"),
+    ],
+)
+def test_each_cause_has_its_word_and_the_first_row_is_shown(row: dict[str, Any], reason: str) -> None:
+    parsed = read([{"prompt": "Q", "chosen": "x", "rejected": "y"} | row])
+    assert parsed.counts()["skipped"] == {reason: 1}
+    [line] = parsed.first_rejects()
+    assert line.startswith(f"first {reason}")
+    assert "'rejected': 'y'" in line
+
+
+def test_rows_of_every_format_in_one_file_are_counted_by_format() -> None:
+    rows = [SAFE_RLHF | {"better_response_id": 0}, {"prompt": "P", "chosen": "x", "rejected": "y"}, LMARENA]
+    reader = PairReader(Columns(), "test")
+    assert [pair.chosen for pair in parse_pairs(reader.expand(rows), reader.to_pair).pairs] == ["x", "x"]
+    assert reader.formats == {"safe_rlhf": 1, "standard": 1, "unknown": 1}
