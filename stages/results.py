@@ -19,7 +19,7 @@ from rich.text import Text
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import read_json, write_text
 from reward_model.evaluation.accuracy_chart import accuracy_chart
-from reward_model.evaluation.report import heldout_first, results_table, set_report
+from reward_model.evaluation.report import benchmark_lines, heldout_first, results_table, set_report
 from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS, summary_rows, verdict_sentence
 
 METRICS = Path("metrics")
@@ -63,6 +63,9 @@ def print_summary(figures: Mapping[str, Any]) -> None:
         table.add_row(Text(row.name), row.pairs, accuracy, row.interval, row.rule, gain, row.loss)
     console = Console(highlight=False)
     console.print(Text(verdict_sentence(figures), "bold"), "", table, sep="\n")
+    benchmarks = [f"{name}: {line}" for name, own in heldout_first(figures).items() for line in benchmark_lines(own)]
+    if benchmarks:
+        console.print("", *benchmarks, sep="\n", markup=False)
     report = next((path for path in (REPORT, WITHOUT_TEXTS) if path.exists()), None)
     if report is not None:
         console.print(f"\n{report}", markup=False)

@@ -46,7 +46,7 @@ def set_report(name: str, figures: Mapping[str, Any]) -> str:
         f"Brier score {calibration['brier_before']:.3f}, {calibration['brier_after']:.3f}; log loss "
         f"{calibration['loss_before']:.3f}, {calibration['loss_after']:.3f}",
         *_judge_lines(figures.get("judges", {})),
-        *_external_lines(figures),
+        *benchmark_lines(figures),
     ]
     return "\n  ".join(lines)
 
@@ -130,11 +130,15 @@ def _judge_lines(judges: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"other judges agree with the sample's labels, on all of its pairs, {', '.join(shown)}"] if shown else []
 
 
-def _external_lines(figures: Mapping[str, Any]) -> list[str]:
+def benchmark_lines(figures: Mapping[str, Any]) -> list[str]:
+    """What the authors of a set's benchmark report; nothing for a set that is none."""
     lines = []
     if "reward_bench" in figures:
         sections = figures["reward_bench"]
         lines.append("RewardBench: " + ", ".join(f"{name} {percent(value)}" for name, value in sections.items()))
+    if "reward_bench_2" in figures:
+        subsets = figures["reward_bench_2"]
+        lines.append("RewardBench 2: " + ", ".join(f"{name} {percent(value)}" for name, value in subsets.items()))
     if "rm_bench" in figures:
         levels = {key: figures["rm_bench"][key] for key in ("easy", "normal", "hard", "average")}
         lines.append("RM-Bench: " + ", ".join(f"{key} {percent(value)}" for key, value in levels.items()))

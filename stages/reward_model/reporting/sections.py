@@ -205,6 +205,9 @@ def _external_tables(own: Figures) -> list[Table]:
     if "reward_bench" in own:
         rows = [(name, percent(value)) for name, value in own["reward_bench"].items()]
         tables.append(Table("RewardBench", ["section", "accuracy"], rows))
+    if "reward_bench_2" in own:
+        rows = [(name, percent(value)) for name, value in own["reward_bench_2"].items()]
+        tables.append(Table("RewardBench 2", ["subset", "score"], rows))
     if "rm_bench" in own:
         rows = [(level, percent(own["rm_bench"][level])) for level in ("easy", "normal", "hard", "average")]
         tables.append(Table("RM-Bench", ["level", "accuracy"], rows))
