@@ -8,7 +8,7 @@ python stages/results.py --write-docs     put the table into metrics/README.md a
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from rich.text import Text
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import read_json, write_text
 from reward_model.evaluation.accuracy_chart import accuracy_chart
-from reward_model.evaluation.report import benchmark_lines, heldout_first, results_table, set_report
+from reward_model.evaluation.report import (
+    REFERENCE_HEAD,
+    benchmark_lines,
+    heldout_first,
+    reference_rows,
+    results_table,
+    set_report,
+)
 from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS, summary_rows, verdict_sentence
 
 METRICS = Path("metrics")
@@ -63,12 +70,24 @@ def print_summary(figures: Mapping[str, Any]) -> None:
         table.add_row(Text(row.name), row.pairs, accuracy, row.interval, row.rule, gain, row.loss)
     console = Console(highlight=False)
     console.print(Text(verdict_sentence(figures), "bold"), "", table, sep="\n")
+    if rows := reference_rows(figures):
+        console.print("", reference_table(rows), sep="\n")
     benchmarks = [f"{name}: {line}" for name, own in heldout_first(figures).items() for line in benchmark_lines(own)]
     if benchmarks:
         console.print("", *benchmarks, sep="\n", markup=False)
     report = next((path for path in (REPORT, WITHOUT_TEXTS) if path.exists()), None)
     if report is not None:
         console.print(f"\n{report}", markup=False)
+
+
+def reference_table(rows: Sequence[Sequence[str]]) -> Table:
+    """The other reward models beside ours."""
+    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="dim")
+    for head in REFERENCE_HEAD:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def draw(target: Path, figures: Mapping[str, Any]) -> None:
