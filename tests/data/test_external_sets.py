@@ -270,6 +270,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     assert set(counts["skipped"]) == {"broken", "nothing", "some--set--filtered", "train"}
     assert len(read_parquet(project.folder / "data/external_sets/best.parquet")) == 2 + 4
     project.stage("evaluation_features")
+    project.set_params({"evaluate.reference_models": ["models/reward"]})  # itself
     project.stage("baselines")
     printed = project.stage("evaluate").stdout
     figures = project.read("metrics/eval.json")
@@ -279,15 +280,24 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     assert set(figures["rm"]["rm_bench"]) == {"matrix", "easy", "normal", "hard", "average"}
     assert set(figures["rm"]["by_source"]) == {"math", "chat"}
     assert figures["best"]["best_of_n"]["n"] == 2
+    for own in figures.values():
+        same = own["reference_models"]["models/reward"]
+        assert (same["n"], same["accuracy"], same["loss_uncalibrated"]) == (own["n"], own["accuracy"], own["loss"])
+        assert same["accuracy_gain"]["gain"] == same["loss_gain"]["gain"] == 0
+    assert figures["rb2"]["reference_models"]["models/reward"]["reward_bench_2"] == figures["rb2"]["reward_bench_2"]
+    assert {"rm", "rm: models/reward"} <= {row["set"] for row in project.read("metrics/accuracy_by_length.json")}
     assert "some--set--filtered: skipped: " in printed
     assert "RM-Bench: easy" in printed
     scored = project.folder / "data/evaluation"
     assert {path.name for path in scored.iterdir()} == {f"{name}.parquet" for name in figures}
-    assert "rb2: RewardBench 2: " in project.stage("results").stdout
+    shown = project.stage("results").stdout
+    assert "rb2: RewardBench 2: " in shown
+    assert "other reward model" in shown
     project.stage("report")
     report = (project.folder / "data/report.html").read_text()
     assert "RM-Bench" in report
     assert "RewardBench 2" in report
+    assert "Other reward models" in report
 
 
 def test_a_file_that_is_not_there_is_one_clear_error(project: Project) -> None:

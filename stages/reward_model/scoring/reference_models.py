@@ -71,8 +71,8 @@ def load_reference_model(name: str, device: str) -> tuple[TorchBackend, Encoder]
         folder = download_model(place, revision or "main")
     else:
         folder = Path(name)
-        if not folder.is_dir():
-            raise UserError(f"evaluate.reference_models: {name} is no folder; a model of the hub is {HUB}NAME")
+        if not (folder / "config.json").exists():
+            raise UserError(f"evaluate.reference_models: {name} has no config.json; a model of the hub is {HUB}NAME")
     return TorchBackend.load(folder, device, "fp32")
 
 
