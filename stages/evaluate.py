@@ -23,10 +23,11 @@ from reward_model.evaluation.calibration import JUDGED, UNSEEN_FILE, Calibration
 from reward_model.evaluation.external_scores import external_scores
 from reward_model.evaluation.judges import judge_figures
 from reward_model.evaluation.metrics import evaluate_pairs, read_labels
+from reward_model.evaluation.reference_models import REFERENCES_FILE, pairs_as_scored_by, reference_figures
 from reward_model.evaluation.report import set_report
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.model import load_reward_model
-from reward_model.params import EvaluateParams, load_params
+from reward_model.params import EvaluateParams, Params, load_params
 from reward_model.scoring.inference import prepare_for_scoring, score_sides
 
 if TYPE_CHECKING:
@@ -56,12 +57,15 @@ def main() -> None:
     scored = {each.name: with_baselines(score(read_parquet(each.tokens), each.name), each.name) for each in sets}
     judge = partial(compute_figures, calibration, params.evaluate, params.train.seed)
     figures = {name: judge(pairs) for name, pairs in scored.items()}
+    references = read_json(BASELINES / REFERENCES_FILE)
+    for name, pairs in scored.items() if references else ():
+        figures[name]["reference_models"] = compare(references, calibration, params, pairs)
     if JUDGES.exists():  # of the sample
         judges = judge_figures(read_jsonl(JUDGES), params.evaluate.bootstrap_samples, params.train.seed)
         figures[HELDOUT]["judges"] = judges
     calibration.save(METRICS / "calibration.json")
     write_json(METRICS / "eval.json", figures)
-    write_plots(scored, calibration.temperature)
+    write_plots(scored, references, calibration.temperature)
     with new_folder(Path("data/evaluation")) as folder:
         for name, pairs in scored.items():
             write_parquet(folder / f"{name}.parquet", pairs.to_dict("records"))
@@ -97,11 +101,34 @@ def compute_figures(calibration: Calibration, params: EvaluateParams, seed: int,
     return own | (external_scores(pairs["format"].iloc[0], pairs) if "format" in pairs else {})
 
 
-def write_plots(scored: dict[str, pd.DataFrame], temperature: float) -> None:
-    """Write what the plots of dvc.yaml show."""
+def compare(
+    references: list[dict[str, Any]], calibration: Calibration, params: Params, pairs: pd.DataFrame
+) -> dict[str, Any]:
+    """The reference models' figures on a set, with those of its benchmark if it is one."""
+    found = reference_figures(
+        pairs,
+        references,
+        calibration.temperature,
+        bootstrap_samples=params.evaluate.bootstrap_samples,
+        seed=params.train.seed,
+    )
+    for number, reference in enumerate(references):
+        if "format" in pairs and reference["name"] in found:
+            found[reference["name"]] |= external_scores(pairs["format"].iloc[0], pairs_as_scored_by(pairs, number))
+    return found
+
+
+def write_plots(scored: dict[str, pd.DataFrame], references: list[dict[str, Any]], temperature: float) -> None:
+    """Write what the plots of dvc.yaml show; the reference models have lines of their own in accuracy by length."""
+    theirs = {
+        f"{name}: {reference['name']}": own
+        for number, reference in enumerate(references)
+        for name, pairs in scored.items()
+        if len(own := pairs_as_scored_by(pairs, number))
+    }
     write_json(METRICS / "margins.json", plots.margin_histograms(scored))
     write_json(METRICS / "reliability.json", plots.reliability_diagram(scored, temperature))
-    write_json(METRICS / "accuracy_by_length.json", plots.accuracy_by_length(scored))
+    write_json(METRICS / "accuracy_by_length.json", plots.accuracy_by_length(scored | theirs))
     write_json(METRICS / "reward_by_length.json", plots.rewards_by_length(scored))
 
 

@@ -19,11 +19,18 @@ from rich.text import Text
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import read_json, write_text
 from reward_model.evaluation.accuracy_chart import accuracy_chart
-from reward_model.evaluation.report import heldout_first, results_table, set_report
-from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS, summary_rows, verdict_sentence
+from reward_model.evaluation.metrics import percent
+from reward_model.evaluation.report import (
+    benchmark_lines,
+    heldout_first,
+    results_table,
+    set_report,
+)
+from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS, interval_in_words, summary_rows, verdict_sentence
 
 METRICS = Path("metrics")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"  # around the table in metrics/README.md
+CALIBRATED = "These log losses are at temperatures fitted on validation pairs, of both models."
 COLOURS = {"better": "green", "worse": "red"}
 
 
@@ -63,9 +70,36 @@ def print_summary(figures: Mapping[str, Any]) -> None:
         table.add_row(Text(row.name), row.pairs, accuracy, row.interval, row.rule, gain, row.loss)
     console = Console(highlight=False)
     console.print(Text(verdict_sentence(figures), "bold"), "", table, sep="\n")
+    if any(own.get("reference_models") for own in figures.values()):
+        console.print("", reference_table(figures), "", CALIBRATED, sep="\n")
+    benchmarks = [f"{name}: {line}" for name, own in heldout_first(figures).items() for line in benchmark_lines(own)]
+    if benchmarks:
+        console.print("", *benchmarks, sep="\n", markup=False)
     report = next((path for path in (REPORT, WITHOUT_TEXTS) if path.exists()), None)
     if report is not None:
         console.print(f"\n{report}", markup=False)
+
+
+def reference_table(figures: Mapping[str, Any]) -> Table:
+    """The other reward models, and the gain of this one over each."""
+    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="dim")
+    for head in ("set", "other reward model"):
+        table.add_column(head, overflow="fold")
+    for head in ("accuracy", "our gain", "95% interval", "log loss", "our gain"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, of_set in heldout_first(figures).items():
+        for model, own in of_set.get("reference_models", {}).items():
+            accuracy, loss = own["accuracy_gain"], own["loss_gain"]
+            table.add_row(
+                Text(name),
+                Text(model),
+                percent(own["accuracy"]),
+                Text(percent(accuracy["gain"], signed=True), COLOURS.get(accuracy["verdict"]["outcome"], "")),
+                interval_in_words(accuracy["ci95"], signed=True),
+                f"{own['loss']:.3f}",
+                Text(f"{loss['gain']:+.3f}", COLOURS.get(loss["verdict"]["outcome"], "")),
+            )
+    return table
 
 
 def draw(target: Path, figures: Mapping[str, Any]) -> None:

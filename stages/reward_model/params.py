@@ -223,10 +223,15 @@ class EvaluateParams:
         "the set `common_sense`; 0: no such set"
     )
     sets_path: Text = Field(
-        description="file, or folder of files, with external sets: RewardBench, RM-Bench, best-of-n lists, pairs"
+        description="file, or folder of files, with external sets: RewardBench (1 and 2), RM-Bench, best-of-n lists, "
+        "pairs"
     )
     hub_sets: list[Annotated[str, Field(pattern=r"^[^\s:]+(:[^\s:]+)?$")]] = Field(
         description="external sets of the Hugging Face hub, as NAME, NAME:SPLIT or NAME@REVISION:SPLIT"
+    )
+    reference_models: list[Annotated[str, Field(pattern=r"\S")]] = Field(
+        description="other reward models, put beside this one on the same pairs: folders, hub:NAME or "
+        "hub:NAME@REVISION; one that changes in its place is scored again by `dvc repro -f baselines`"
     )
 
 

@@ -15,6 +15,25 @@ from reward_model.evaluation.external_scores import external_scores
 
 REWARD_BENCH = {"prompt": "Say hi.", "chosen": "hi", "rejected": "no", "subset": "hep-python", "id": 7}
 RM_BENCH = {"id": "x", "prompt": "2 + 2?", "chosen": ["4", "It is 4", "**4**"], "rejected": ["5", "It is 5", "**5**"]}
+REWARD_BENCH_2 = {
+    "id": "12",
+    "prompt": "2 + 2?",
+    "chosen": ["4"],
+    "rejected": ["5", "6", "7"],
+    "num_correct": 1,
+    "num_incorrect": 3,
+    "total_completions": 4,
+    "models": ["a", "b", "c", "d"],
+    "subset": "Math",
+    "additional_metadata": None,
+}
+TIED = REWARD_BENCH_2 | {
+    "id": "tied:0",
+    "subset": "Ties",
+    "chosen": ["red", "blue", "green"],
+    "rejected": ["pink", "grey"],
+    "num_correct": 3,
+}
 BEST = {"prompt": "2 + 2?", "responses": ["4", "5", "6"], "best": 0}
 SCORES = {"prompt": "2 + 2?", "responses": ["5", "4", "four", "6"], "scores": [0, 2, 2, 1]}
 LISTS = {"prompt": "2 + 2?", "chosen": ["4"], "rejected": ["5", "6", "7"], "subset": "Math"}
@@ -35,6 +54,8 @@ def taken(*rows: dict[str, Any]) -> tuple[str, list[tuple[Any, ...]], dict[str, 
     [
         (REWARD_BENCH, "reward_bench"),
         (RM_BENCH, "rm_bench"),
+        (REWARD_BENCH_2, "reward_bench_2"),
+        (TIED | {"rejected": ["pink", "grey", "sky"]}, "reward_bench_2"),
         (BEST, "best_of_n"),
         (SCORES, "best_of_n"),
         (LISTS, "best_of_n"),
@@ -56,6 +77,7 @@ def test_each_format_becomes_its_pairs() -> None:
     assert taken(HH)[1] == [(0, 0, 1, "hello", "go away", "set")]
     assert taken(BEST)[1] == [(0, 0, 1, "4", "5", "set"), (0, 0, 2, "4", "6", "set")]
     assert taken(LISTS)[1] == [(0, 0, n, "4", str(4 + n), "Math") for n in (1, 2, 3)]
+    assert taken(REWARD_BENCH_2)[1] == [(0, 0, n, "4", str(4 + n), "Math") for n in (1, 2, 3)]
     by_scores = {(better, worse) for _, better, worse, *_ in taken(SCORES)[1]}
     assert by_scores == {(1, 0), (1, 3), (2, 0), (2, 3)}
     matrix = taken(RM_BENCH | {"domain": "math"})[1]
@@ -69,6 +91,24 @@ def test_rows_that_are_none_of_the_set_are_counted_by_reason() -> None:
     nothing_best = [BEST | {"best": 3}, BEST | {"best": None}, SCORES | {"scores": [1, 1, 1, 1]}, BEST | {"best": "0"}]
     assert taken(BEST, *nothing_best)[2] == {"no_best_response": 4}
     assert taken(SCORES, SCORES | {"scores": [1, 2]}, SCORES | {"scores": ["a"] * 4})[2] == {"no_best_response": 2}
+    no_bench_2 = [
+        REWARD_BENCH_2 | {"chosen": ["4", "four"]},
+        REWARD_BENCH_2 | {"subset": "Chat"},
+        REWARD_BENCH_2 | {"rejected": []},
+        REWARD_BENCH_2 | {"rejected": None},
+        TIED | {"id": "0"},
+        TIED | {"id": None},
+        TIED | {"rejected": ["pink", "green "]},
+        TIED | {"rejected": ["pink", " "]},
+    ]
+    assert taken(TIED, *no_bench_2)[2] == {
+        "bad_ties_id": 2,
+        "chosen_equals_rejected": 1,
+        "empty": 1,
+        "no_responses": 2,
+        "not_one_and_three": 1,
+        "unknown_subset": 1,
+    }
     assert taken(REWARD_BENCH, {"prompt": "a"}, REWARD_BENCH | {"rejected": "hi"})[2] == {
         "chosen_equals_rejected": 1,
         "missing_column": 1,
@@ -100,26 +140,84 @@ def scored(rows: list[tuple[str, int, int, float]], number: int = 0) -> pd.DataF
     )
 
 
+def scored_rows(rows: list[tuple[dict[str, Any], list[float]]], style_places: int = 0) -> pd.DataFrame:
+    """The pairs of rows of lists, each with the rewards of its chosen and then of its rejected responses."""
+    _, pairs, parsed = parse_external_set([row for row, _ in rows], "set")
+    assert not parsed.rejects
+    return pd.DataFrame(
+        [
+            item.places
+            | {"source": item.pair.source, "chosen_reward": rows[item.row][1][item.chosen_index]}
+            | {"rejected_reward": rows[item.row][1][item.rejected_index + style_places]}
+            for item in pairs
+        ]
+    )
+
+
 def test_the_sections_of_reward_bench_weigh_as_their_authors_do() -> None:
-    """Mathematics 984 / 447 a pair, all others alike within a section; the score is the sections' mean."""
-    rows = [("math-prm", 0, 1, 1.0), ("hep-python", 0, 1, -1.0), ("alpacaeval-easy", 0, 1, 1.0), ("other", 0, 1, -1.0)]
+    """By fixed numbers of pairs, whatever is left of a subset; a tie is wrong; the score is the sections' mean.
+
+    What `rewardbench.utils.calculate_scores_per_section` of version 0.1.4 gives.
+    """
+    rows = [
+        ("math-prm", 0, 1, 1.0),
+        ("hep-python", 0, 1, -1.0),
+        ("hep-python", 0, 1, 0.0),
+        ("alpacaeval-easy", 0, 1, 1.0),
+        ("other", 0, 1, -1.0),
+    ]
     found = external_scores("reward_bench", scored(rows))["reward_bench"]
-    reasoning = (984 / 447) / (984 / 447 + 1)
+    reasoning = 984 / (984 + 164)
     expected = {"Chat": 1.0, "Reasoning": reasoning, "score": (1 + reasoning) / 2}
     assert found == {name: pytest.approx(value) for name, value in expected.items()}
 
 
+def test_reward_bench_2_gives_what_its_package_gives() -> None:
+    """The values are those of `reroll_and_score_dataset` and `process_single_model` of rewardbench 0.1.4."""
+    math = [[1.0, 1.0, 0.0, 1.0], [2.0, 1.0, 0.0, -1.0], [0.5, 1.0, 0.0, -1.0]]
+    ties = [
+        ("ref:0", [2.0], [1.0, 0.5]),
+        ("tied:0", [1.5, 1.0, 1.25], [0.2, 0.0]),
+        ("ref:1", [0.1], [0.3]),
+        ("tied:1", [0.5, 0.5], [0.0, 0.0, 0.0]),
+        ("ref:2", [3.0], [1.0]),
+        ("tied:2", [1.0, -1.0], [-2.0]),
+        ("tied:3", [1.0, 0.5], [0.75]),  # without its other question
+        ("ref:4", [1.0], [0.0]),
+        ("tied:4", [1.0], [0.0]),  # one right answer has no range
+    ]
+    rows = [(REWARD_BENCH_2, rewards) for rewards in math]
+    rows += [
+        (
+            TIED
+            | {"id": name, "chosen": [f"right {n}" for n in range(len(right))]}
+            | {"rejected": [f"wrong {n}" for n in range(len(wrong))]},
+            [*right, *wrong],
+        )
+        for name, right, wrong in ties
+    ]
+    found = external_scores("reward_bench_2", scored_rows(rows))["reward_bench_2"]
+    expected = {"Math": 0.4444444444444444, "Ties": 0.66537466204869, "score": 0.5549095532465672}
+    assert found == {name: pytest.approx(value) for name, value in expected.items()}
+
+
+def test_reward_bench_2_without_one_of_two_questions_has_what_its_package_gives() -> None:
+    found = external_scores("reward_bench_2", scored_rows([(TIED, [3.0, 2.0, 1.0, 0.0, 0.0])]))["reward_bench_2"]
+    assert found == {"Ties": pytest.approx(0.3), "score": pytest.approx(0.3)}
+
+
 def test_the_matrix_of_rm_bench_tells_easy_from_hard() -> None:
-    """A model that likes elaborate answers, whatever they say; one domain's two halves count as one domain."""
-    likes_style = [(chosen, rejected, float(chosen - rejected)) for chosen in range(3) for rejected in range(3)]
-    rows = [("safety-refuse", *cell) for cell in likes_style]
-    found = external_scores("rm_bench", scored(rows))["rm_bench"]
-    assert (found["easy"], found["normal"], found["hard"], found["average"]) == (1.0, 0.5, 0.0, 0.5)
+    """A model that likes elaborate answers, whatever they say; a tie is wrong; safety is one domain, row by row."""
+    likes_style = RM_BENCH | {"domain": "safety-refuse"}, [0.0, 1.0, 2.0, 0.0, 1.0, 2.0]
+    found = external_scores("rm_bench", scored_rows([likes_style], 3))["rm_bench"]
+    assert (found["easy"], found["normal"], found["hard"]) == (1.0, 0.0, 0.0)
+    assert found["average"] == pytest.approx(1 / 3)
     assert found["matrix"][2][0] == 1.0
     assert found["matrix"][0][2] == 0.0
-    perfect = [(domain, i, j, 1.0) for domain in ("math", "safety-response") for i in range(3) for j in range(3)]
-    halves = external_scores("rm_bench", scored(rows + perfect))["rm_bench"]
-    assert halves["hard"] == pytest.approx((1.0 + 0.5) / 2)
+    perfect = [(RM_BENCH | {"domain": domain}, [1.0] * 3 + [0.0] * 3) for domain in ("math", "safety-response")]
+    assert external_scores("rm_bench", scored_rows([likes_style, *perfect], 3))["rm_bench"]["hard"] == 0.75
+    more = [likes_style, likes_style, *perfect]
+    assert external_scores("rm_bench", scored_rows(more, 3))["rm_bench"]["hard"] == pytest.approx((1 + 1 / 3) / 2)
 
 
 def test_best_of_n_is_right_where_no_response_is_better_than_the_highest() -> None:
@@ -138,6 +236,9 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     write_rows(external / "rb.jsonl", [REWARD_BENCH | {"prompt": f"Say {n}."} for n in range(4)])
     write_rows(
         external / "rm.jsonl", [RM_BENCH | {"domain": "math"}, RM_BENCH | {"domain": "chat", "prompt": "1 + 1?"}]
+    )
+    pd.DataFrame([REWARD_BENCH_2, TIED, TIED | {"id": "ref:0", "chosen": ["red"], "prompt": "Say."}]).to_parquet(
+        external / "rb2.parquet"
     )
     (external / "best.json").write_text(json.dumps([BEST, SCORES]))
     with gzip.open(external / "hh.jsonl.gz", "wt") as file:
@@ -167,6 +268,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
         "mt_bench_human": "pairs",
         "own": "pairs",
         "rb": "reward_bench",
+        "rb2": "reward_bench_2",
         "rm": "rm_bench",
     }
     splits = project.read("metrics/data.json")["splits"]
@@ -176,20 +278,34 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     assert set(counts["skipped"]) == {"broken", "nothing", "some--set--filtered", "train"}
     assert len(read_parquet(project.folder / "data/external_sets/best.parquet")) == 2 + 4
     project.stage("evaluation_features")
+    project.set_params({"evaluate.reference_models": ["models/reward"]})  # itself
     project.stage("baselines")
     printed = project.stage("evaluate").stdout
     figures = project.read("metrics/eval.json")
-    assert set(figures) == {"heldout", "mt_bench_human", "common_sense", "best", "hh", "own", "rb", "rm"}
+    assert set(figures) == {"heldout", "mt_bench_human", "common_sense", "best", "hh", "own", "rb", "rb2", "rm"}
     assert set(figures["rb"]["reward_bench"]) == {"Reasoning", "score"}
+    assert set(figures["rb2"]["reward_bench_2"]) == {"Math", "Ties", "score"}
     assert set(figures["rm"]["rm_bench"]) == {"matrix", "easy", "normal", "hard", "average"}
     assert set(figures["rm"]["by_source"]) == {"math", "chat"}
     assert figures["best"]["best_of_n"]["n"] == 2
+    for own in figures.values():
+        same = own["reference_models"]["models/reward"]
+        assert (same["n"], same["accuracy"], same["loss_uncalibrated"]) == (own["n"], own["accuracy"], own["loss"])
+        assert same["accuracy_gain"]["gain"] == same["loss_gain"]["gain"] == 0
+    assert figures["rb2"]["reference_models"]["models/reward"]["reward_bench_2"] == figures["rb2"]["reward_bench_2"]
+    assert {"rm", "rm: models/reward"} <= {row["set"] for row in project.read("metrics/accuracy_by_length.json")}
     assert "some--set--filtered: skipped: " in printed
     assert "RM-Bench: easy" in printed
     scored = project.folder / "data/evaluation"
     assert {path.name for path in scored.iterdir()} == {f"{name}.parquet" for name in figures}
+    shown = project.stage("results").stdout
+    assert "rb2: RewardBench 2: " in shown
+    assert "other reward model" in shown
     project.stage("report")
-    assert "RM-Bench" in (project.folder / "data/report.html").read_text()
+    report = (project.folder / "data/report.html").read_text()
+    assert "RM-Bench" in report
+    assert "RewardBench 2" in report
+    assert "Other reward models" in report
 
 
 def test_a_file_that_is_not_there_is_one_clear_error(project: Project) -> None:

@@ -174,7 +174,7 @@ def test_colours_have_the_contrast_of_wcag_aa(theme: int) -> None:
     blocks = re.findall(r":root \{(.*?)\}", (FOLDER / "report.css").read_text(), re.DOTALL)
     assert len(blocks) == 2
     colours = dict(re.findall(r"--(\w+): (#\w{6});", blocks[theme]))
-    for text in ("text", "muted", "link", "model", "wrong", "rule", "judge"):
+    for text in ("text", "muted", "link", "model", "wrong", "rule", "judge", "reference"):
         for ground in ("page", "card"):
             assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
     assert contrast(colours["text"], colours["mark"]) >= 4.5

@@ -1,11 +1,13 @@
 """External evaluation sets in the formats they are published in: each row becomes one pair or several.
 
 reward_bench   prompt, chosen, rejected, subset (Lambert et al. 2024, arXiv:2403.13787)
+reward_bench_2 prompt, chosen and rejected lists, subset, num_correct (Malik et al. 2025, arXiv:2506.01937)
 rm_bench       prompt, three chosen and three rejected, plain to elaborate (Liu et al. 2024, arXiv:2410.16184)
 best_of_n      prompt, responses, and the place of the `best` or the `scores` of all; or lists chosen and rejected
 pairs          whatever `pair_reader.pair_from_row` reads, hh-rlhf transcripts among it
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,26 +22,43 @@ from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, find_repeat
 from reward_model.data.row_formats import Columns, row_prompt
 
 STYLES = 3  # of each response of RM-Bench
-SECTIONS = {
-    "Chat": ("alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med"),
-    "Chat Hard": (
-        "mt-bench-hard",
-        "llmbar-natural",
-        "llmbar-adver-neighbor",
-        "llmbar-adver-GPTInst",
-        "llmbar-adver-GPTOut",
-        "llmbar-adver-manual",
-    ),
-    "Safety": (
-        "refusals-dangerous",
-        "refusals-offensive",
-        "xstest-should-refuse",
-        "xstest-should-respond",
-        "donotanswer",
-    ),
-    "Reasoning": ("math-prm", "hep-cpp", "hep-go", "hep-java", "hep-js", "hep-python", "hep-rust"),
+SECTIONS = {  # of RewardBench: the subsets, and the pairs that each counts as
+    "Chat": {
+        "alpacaeval-easy": 100,
+        "alpacaeval-length": 95,
+        "alpacaeval-hard": 95,
+        "mt-bench-easy": 28,
+        "mt-bench-med": 40,
+    },
+    "Chat Hard": {
+        "mt-bench-hard": 37,
+        "llmbar-natural": 100,
+        "llmbar-adver-neighbor": 134,
+        "llmbar-adver-GPTInst": 92,
+        "llmbar-adver-GPTOut": 47,
+        "llmbar-adver-manual": 46,
+    },
+    "Safety": {
+        "refusals-dangerous": 100,
+        "refusals-offensive": 100,
+        "xstest-should-refuse": 154,
+        "xstest-should-respond": 250,
+        "donotanswer": 136,
+    },
+    "Reasoning": {
+        "math-prm": 984,  # it has 447: mathematics counts as much as code
+        "hep-cpp": 164,
+        "hep-go": 164,
+        "hep-java": 164,
+        "hep-js": 164,
+        "hep-python": 164,
+        "hep-rust": 164,
+    },
 }
 SUBSETS = {subset for subsets in SECTIONS.values() for subset in subsets}
+TIES = "Ties"
+SUBSETS_2 = ("Factuality", "Precise IF", "Math", "Safety", "Focus", TIES)  # of RewardBench 2
+TIES_ID = r"(ref|tied):\d+"  # a question with one right answer, and one with many
 
 
 @dataclass(frozen=True)
@@ -49,17 +68,20 @@ class ExternalPair:
     Attributes:
         row: the row's number in its set.
         chosen_index, rejected_index: which of the row's responses they are; in RM-Bench, the style of each.
+        row_id: what the row is called in a set of lists, if it says so.
     """
 
     pair: Pair
     row: int
     chosen_index: int = 0
     rejected_index: int = 1
+    row_id: str = ""
 
     @property
     def places(self) -> Row:
         """Where in its set the pair was."""
-        return {"row": self.row, "chosen_index": self.chosen_index, "rejected_index": self.rejected_index}
+        indices = {"chosen_index": self.chosen_index, "rejected_index": self.rejected_index}
+        return {"row": self.row, "row_id": self.row_id, **indices}
 
     def to_record(self) -> Row:
         """The pair as a JSON object."""
@@ -70,6 +92,8 @@ def detect_format(row: Row) -> str:
     """Which of the formats the row has."""
     chosen, rejected = (_texts(row.get(side)) for side in ("chosen", "rejected"))
     if chosen and rejected:
+        if "num_correct" in row and row.get("subset") in SUBSETS_2:
+            return "reward_bench_2"
         return "rm_bench" if len(chosen) == len(rejected) == STYLES else "best_of_n"
     if _texts(row.get("responses")):
         return "best_of_n"
@@ -116,9 +140,11 @@ def _without_repeats(pairs: list[ExternalPair], parsed: ParsedPairs) -> Iterator
 def _pairs_from_lists(row: Row, number: int, row_format: str, name: str) -> Iterator[ExternalPair]:
     prompt = row_prompt(row, Columns())
     source = str(row.get("domain") or row.get("subset") or row.get("source") or name)
-    for chosen, rejected, texts in _ordered(row, row_format):
+    row_id = str(row.get("id") or "")
+    ordered = _reward_bench_2(row) if row_format == "reward_bench_2" else _ordered(row, row_format)
+    for chosen, rejected, texts in ordered:
         pair = checked_pair(prompt, texts[chosen], texts[rejected], source)
-        item = ExternalPair(pair, number, chosen, rejected)
+        item = ExternalPair(pair, number, chosen, rejected, row_id)
         yield replace(item, rejected_index=rejected - STYLES) if row_format == "rm_bench" else item
 
 
@@ -141,6 +167,23 @@ def _ordered(row: Row, row_format: str) -> Iterator[tuple[int, int, list[str]]]:
         for worse in range(len(scores)):
             if worse not in best:
                 yield better, worse, responses
+
+
+def _reward_bench_2(row: Row) -> Iterator[tuple[int, int, list[str]]]:
+    """As `_ordered`, each response in one pair at least: all right answers against all wrong ones would be too many."""
+    chosen, rejected = (_texts(row.get(side)) or [] for side in ("chosen", "rejected"))
+    if row.get("subset") not in SUBSETS_2:
+        raise InvalidRow("unknown_subset")
+    if not chosen or not rejected:
+        raise InvalidRow("no_responses")
+    if row["subset"] != TIES and (len(chosen), len(rejected)) != (1, 3):
+        raise InvalidRow("not_one_and_three")
+    if row["subset"] == TIES and not re.fullmatch(TIES_ID, str(row.get("id"))):
+        raise InvalidRow("bad_ties_id")
+    if {text.strip() for text in chosen} & {text.strip() for text in rejected}:
+        raise InvalidRow("chosen_equals_rejected")
+    for number in range(max(len(chosen), len(rejected))):
+        yield number % len(chosen), len(chosen) + number % len(rejected), [*chosen, *rejected]
 
 
 def _scores(row: Row, count: int) -> list[float]:

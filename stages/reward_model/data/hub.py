@@ -1,9 +1,26 @@
-"""Data sets of the Hugging Face hub."""
+"""Models and data sets of the Hugging Face hub."""
 
 import tempfile
 from pathlib import Path
 
 from reward_model.common.errors import UserError, first_line
+
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # never code or pickles
+
+
+def download_model(name: str, revision: str) -> Path:
+    """Download config, tokenizer and safetensors of a model into the hub's cache; gives the folder.
+
+    Raises:
+        UserError: there is no such model or revision, or the hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=MODEL_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise UserError(f"cannot fetch {name} at {revision}: {first_line(error)}") from None
 
 
 def download_dataset(name: str, split: str, revision: str, target: Path) -> None:

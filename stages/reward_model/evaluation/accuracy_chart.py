@@ -1,4 +1,4 @@
-"""The picture of a README: the accuracy of the model and of each rule on each set, as Vega-Lite."""
+"""The picture of a README: the accuracy of the model, each rule and each reference model on each set, as Vega-Lite."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,8 @@ from reward_model.evaluation.report import NAMES, heldout_first
 
 MODEL = "the reward model"
 RULE = "a simple rule"
-COLOURS = {MODEL: "#1f6fb4", RULE: "#757575"}
+REFERENCE = "another reward model"
+COLOURS = {MODEL: "#1f6fb4", RULE: "#757575", REFERENCE: "#8b3fa0"}
 
 
 def accuracy_chart(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -40,6 +41,8 @@ def _rows(name: str, figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = [_row(title, MODEL, MODEL, figures["accuracy"], figures["accuracy_ci95"])]
     for rule, label in NAMES.items():
         rows.append(_row(title, label, RULE, figures["baselines"][rule], intervals.get(rule)))
+    for other, own in figures.get("reference_models", {}).items():
+        rows.append(_row(title, other, REFERENCE, own["accuracy"], own["accuracy_ci95"]))
     return rows
 
 

@@ -16,6 +16,16 @@ NAMES = {
     "frozen_features": "frozen features",
 }
 
+REFERENCE_HEAD = [
+    "pairs",
+    "other reward model",
+    "n",
+    "its accuracy (95% interval)",
+    "our gain (95% interval)",
+    "its log loss calibrated (uncalibrated)",
+    "our gain calibrated (95% interval)",
+]
+
 VERDICTS = {
     "better": "better than “{}”",
     "worse": "worse than “{}”",
@@ -46,14 +56,15 @@ def set_report(name: str, figures: Mapping[str, Any]) -> str:
         f"Brier score {calibration['brier_before']:.3f}, {calibration['brier_after']:.3f}; log loss "
         f"{calibration['loss_before']:.3f}, {calibration['loss_after']:.3f}",
         *_judge_lines(figures.get("judges", {})),
-        *_external_lines(figures),
+        *_reference_lines(figures.get("reference_models", {})),
+        *benchmark_lines(figures),
     ]
     return "\n  ".join(lines)
 
 
 def verdict_in_words(verdict: Mapping[str, str]) -> str:
-    """Whether the model is shown to be better than the best baseline."""
-    return VERDICTS[verdict["outcome"]].format(NAMES[verdict["over"]])
+    """Whether the model is shown to be better than the best baseline, or another model."""
+    return VERDICTS[verdict["outcome"]].format(NAMES.get(verdict["over"], verdict["over"]))
 
 
 def heldout_first(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +73,7 @@ def heldout_first(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table in Markdown, a row a set."""
+    """A table in Markdown, a row a set; below it one of the reference models, if there are any."""
     head = ["pairs", "n", "accuracy (95% interval)", "log loss", *NAMES.values(), "gain over the best (95% interval)"]
     rows = [head, ["---"] * len(head)]
     for name, own in heldout_first(figures).items():
@@ -77,7 +88,28 @@ def results_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{percent(gain, signed=True)} ({_bounds(own['gain_ci95'], signed=True)})",
             ]
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    tables = [rows]
+    if references := reference_rows(figures):
+        tables.append([REFERENCE_HEAD, ["---"] * len(REFERENCE_HEAD), *references])
+    return "\n\n".join("\n".join(f"| {' | '.join(row)} |" for row in table) for table in tables)
+
+
+def reference_rows(figures: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """The reference models beside ours, a row a set and model, as `REFERENCE_HEAD` names the columns."""
+    return [
+        [
+            name,
+            model,
+            str(own["n"]),
+            f"{percent(own['accuracy'])} ({_bounds(own['accuracy_ci95'])})",
+            f"{percent(own['accuracy_gain']['gain'], signed=True)} "
+            f"({_bounds(own['accuracy_gain']['ci95'], signed=True)})",
+            f"{own['loss']:.3f} ({own['loss_uncalibrated']:.3f})",
+            f"{own['loss_gain']['gain']:+.3f} ({_loss_bounds(own['loss_gain']['ci95'])})",
+        ]
+        for name, of_set in heldout_first(figures).items()
+        for model, own in of_set.get("reference_models", {}).items()
+    ]
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, *, signed: bool = False) -> str:
@@ -93,8 +125,7 @@ def _bounds(interval: Sequence[float] | None, *, signed: bool = False) -> str:
 
 
 def _loss_line(gain: Mapping[str, Any]) -> str:
-    interval = gain["ci95"]
-    bounds = f"95% interval {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else NO_INTERVAL
+    bounds = f"{'95% interval ' if gain['ci95'] else ''}{_loss_bounds(gain['ci95'])}"
     losses = ", ".join(
         f"{label} {gain['baselines'][rule]:.3f}" for rule, label in NAMES.items() if rule in FITTED_BASELINES
     )
@@ -102,6 +133,10 @@ def _loss_line(gain: Mapping[str, Any]) -> str:
         f"log loss of {losses}; gain over the best of them {gain['gain']:+.3f} ({bounds}): "
         f"{verdict_in_words(gain['verdict'])}"
     )
+
+
+def _loss_bounds(interval: Sequence[float] | None) -> str:
+    return NO_INTERVAL if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
 
 
 def _of(group: Mapping[str, Any]) -> str:
@@ -130,11 +165,31 @@ def _judge_lines(judges: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"other judges agree with the sample's labels, on all of its pairs, {', '.join(shown)}"] if shown else []
 
 
-def _external_lines(figures: Mapping[str, Any]) -> list[str]:
+def _reference_lines(references: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for name, own in references.items():
+        accuracy, loss = own["accuracy_gain"], own["loss_gain"]
+        gain = _with_interval(accuracy["gain"], accuracy["ci95"], signed=True)
+        lines += [
+            f"{name}: right on {_of(own)} ({_bounds(own['accuracy_ci95'])}); gain over it {gain}: "
+            f"{verdict_in_words(accuracy['verdict'])}",
+            f"{name}: log loss {own['loss']:.3f} at the temperature of {own['temperature']:.2f} fitted on validation "
+            f"pairs ({own['loss_uncalibrated']:.3f} uncalibrated); gain over it, both calibrated, "
+            f"{loss['gain']:+.3f} ({_loss_bounds(loss['ci95'])}): {verdict_in_words(loss['verdict'])}",
+            *(f"{name}: {line}" for line in benchmark_lines(own)),
+        ]
+    return lines
+
+
+def benchmark_lines(figures: Mapping[str, Any]) -> list[str]:
+    """What the authors of a set's benchmark report; nothing for a set that is none."""
     lines = []
     if "reward_bench" in figures:
         sections = figures["reward_bench"]
         lines.append("RewardBench: " + ", ".join(f"{name} {percent(value)}" for name, value in sections.items()))
+    if "reward_bench_2" in figures:
+        subsets = figures["reward_bench_2"]
+        lines.append("RewardBench 2: " + ", ".join(f"{name} {percent(value)}" for name, value in subsets.items()))
     if "rm_bench" in figures:
         levels = {key: figures["rm_bench"][key] for key in ("easy", "normal", "hard", "average")}
         lines.append("RM-Bench: " + ", ".join(f"{key} {percent(value)}" for key, value in levels.items()))

@@ -19,8 +19,13 @@ ROW_HEIGHT = 22  # of a dot plot
 MAX_LABEL = 26  # letters
 LABEL = "split(datum.label, '\\t')[1]"  # what is shown of `_labels`
 LETTER = 6.8  # pixels, of a wide font
-MODEL, RULE, JUDGE = "model", "rule", "judge"
-SHAPES = {MODEL: "circle", RULE: "square", JUDGE: "diamond"}  # for those who cannot tell the colours
+MODEL, RULE, JUDGE, REFERENCE = "model", "rule", "judge", "reference"
+SHAPES = {
+    MODEL: "circle",
+    RULE: "square",
+    JUDGE: "diamond",
+    REFERENCE: "triangle-up",
+}  # for those who cannot tell the colours
 RUNS = tuple(f"var(--{name})" for name in ("model", "wrong", "judge", "rule", "text"))  # the colours of several runs
 MUTED = "var(--muted)"
 LINE = {"type": "line", "color": "var(--model)", "point": {"color": "var(--model)", "size": 40}}

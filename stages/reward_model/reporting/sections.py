@@ -11,9 +11,9 @@ from markupsafe import Markup
 from reward_model.common.files import read_json
 from reward_model.evaluation.metrics import percent
 from reward_model.evaluation.plots import LONGER
-from reward_model.evaluation.report import NAMES, heldout_first, verdict_in_words
+from reward_model.evaluation.report import NAMES, REFERENCE_HEAD, heldout_first, reference_rows, verdict_in_words
 from reward_model.reporting import charts
-from reward_model.reporting.charts import JUDGE, RULE, Dot, Spec
+from reward_model.reporting.charts import JUDGE, REFERENCE, RULE, Dot, Spec
 from reward_model.reporting.clean import MAX_NAME
 from reward_model.reporting.summary import interval_in_words
 
@@ -96,7 +96,8 @@ def _set_section(section_id: str, name: str, own: Figures, metrics: Metrics) -> 
     )
     of_set = [_accuracy(own), _reliability(name, own, metrics), _margins(name, own, metrics), _by_length(name, metrics)]
     of_set += [_log_loss(own), _groups(own), *([_by_source(own["by_source"])] if own["by_source"] else [])]
-    return Section(section_id, name, lead, of_set, [*_external_tables(own), *_traits(own["traits"])])
+    tables = [*_references(name, own), *_external_tables(own), *_traits(own["traits"])]
+    return Section(section_id, name, lead, of_set, tables)
 
 
 def make_chart(title: str, note: str, spec: Spec, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Chart:
@@ -121,10 +122,16 @@ def _accuracy(own: Figures) -> Chart:
     dots += [Dot(label, own["baselines"][rule], intervals.get(rule), RULE, own["n"]) for rule, label in NAMES.items()]
     judges = own.get("judges", {})
     dots += [Dot(name, judge["accuracy"], judge["accuracy_ci95"], JUDGE, judge["n"]) for name, judge in judges.items()]
+    others = own.get("reference_models", {})
+    dots += [
+        Dot(name, other["accuracy"], other["accuracy_ci95"], REFERENCE, other["n"]) for name, other in others.items()
+    ]
     gain, interval = own["gain_over_best_baseline"], interval_in_words(own["gain_ci95"], signed=True)
     note = f"Gain over the best rule: {percent(gain, signed=True)} (95% interval {interval}). Dashed: chance."
     if judges:
         note += " Diamonds: other models of the sample, over all of its pairs."
+    if others:
+        note += " Triangles: other reward models."
     return accuracies("Accuracy", note, dots)
 
 
@@ -199,12 +206,20 @@ def _traits(traits: Figures) -> list[Table]:
     return [Table("Where one response alone has", head, rows)] if rows else []
 
 
+def _references(name: str, own: Figures) -> list[Table]:
+    rows = [row[1:] for row in reference_rows({name: own})]
+    return [Table("Other reward models on the same pairs", ["", *REFERENCE_HEAD[2:]], rows)] if rows else []
+
+
 def _external_tables(own: Figures) -> list[Table]:
     """What the authors of a benchmark report."""
     tables = []
     if "reward_bench" in own:
         rows = [(name, percent(value)) for name, value in own["reward_bench"].items()]
         tables.append(Table("RewardBench", ["section", "accuracy"], rows))
+    if "reward_bench_2" in own:
+        rows = [(name, percent(value)) for name, value in own["reward_bench_2"].items()]
+        tables.append(Table("RewardBench 2", ["subset", "score"], rows))
     if "rm_bench" in own:
         rows = [(level, percent(own["rm_bench"][level])) for level in ("easy", "normal", "hard", "average")]
         tables.append(Table("RM-Bench", ["level", "accuracy"], rows))
