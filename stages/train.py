@@ -140,7 +140,7 @@ def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoin
     decisive = {name: value for name, value in asdict(params).items() if name not in others}
     # The depth and not the probe: another device computes the features a little differently.
     decisive |= {
-        "layers": kept_layers(params.layers, ProbeWeights.load(PROBE)),
+        "layers": kept_layers(BASE, params, ProbeWeights.load(PROBE)),
         "world_size": world_size(),
         "fsdp": fsdp_enabled(),
     }

@@ -40,7 +40,9 @@ class BaseParams:
     )
     model: Text = Field(description="name on the hub, for `hub`")
     revision: Text = Field(description="commit on the hub, for `hub`; pin it, so that a rebuild gives the same model")
-    path: Text = Field(description="folder of a causal language model (config, tokenizer, safetensors), for `path`")
+    path: Text = Field(
+        description="folder of a causal language model or of a reward model (config, tokenizer, safetensors), for `path`"
+    )
 
 
 @dataclass(frozen=True, config=_strict)
@@ -126,8 +128,10 @@ class TrainParams:
         description="layers of the base that are kept, the first ones; null: all; `auto`: the share (1/3, 1/2, 2/3, "
         "5/6, 1) whose linear probe predicts best, by cross-validation; below 1: the nearest of these shares"
     )
-    head_init: Literal["zero", "probe"] = Field(
-        description="where the reward head starts: `zero`, or at the linear `probe` fitted on the base's frozen states"
+    head_init: Literal["auto", "zero", "probe"] = Field(
+        description="where the reward head starts: at `zero`, or at the linear `probe` fitted on the base's frozen "
+        "states; `auto`: a base that is a reward model keeps its head, and all of its layers whatever `layers` says, "
+        "and others start at the probe"
     )
     loss: Literal["bradley_terry", "plackett_luce"] = Field(
         description="of each comparison alone (`bradley_terry`), or of whole rankings (`plackett_luce`): prompts whose "

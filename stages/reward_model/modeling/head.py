@@ -1,8 +1,11 @@
 """The reward head: the linear layer that makes a reward of the last token's hidden state."""
 
+from pathlib import Path
 from typing import cast
 
 import torch
+
+from reward_model.contract.classifier import is_reward_model
 
 HEAD = "score"  # what transformers calls the last layer of a sequence classifier
 
@@ -17,6 +20,15 @@ def read_rewards(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
     with torch.autocast(states.device.type, enabled=False):
         # A copy, since FSDP does not want views.
         return reward_head(model)(states.float()).squeeze(-1).clone()
+
+
+def keeps_head(base: Path, head_init: str) -> bool:
+    """Whether training goes on from the head of `base`, and so from all layers of it: a reward model, and `auto`.
+
+    Raises:
+        UserError: `base` has no config that can be read.
+    """
+    return head_init == "auto" and is_reward_model(base)
 
 
 def start_head(model: torch.nn.Module, weights: torch.Tensor | None = None) -> None:
