@@ -41,7 +41,8 @@ class BaseParams:
     model: Text = Field(description="name on the hub, for `hub`")
     revision: Text = Field(description="commit on the hub, for `hub`; pin it, so that a rebuild gives the same model")
     path: Text = Field(
-        description="folder of a causal language model or of a reward model (config, tokenizer, safetensors), for `path`"
+        description="folder of a causal language model or of a reward model (config, tokenizer, safetensors), for "
+        "`path`"
     )
 
 

@@ -141,6 +141,14 @@ def hash_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def hash_model_files(folder: Path) -> str:
+    """One SHA-256 over the names and contents of the files in `folder` that a loader may take for a model's."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in MODEL_SUFFIXES):
+        digest.update(f"{path.name} {hash_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
 @contextmanager
 def reading(source: str | Path) -> Iterator[None]:
     """Tell of a file that is absent, forbidden or damaged as a `UserError`."""

@@ -1,14 +1,20 @@
-"""What a model's config.json says of its head: a sequence classifier with one label is a reward model, whoever made it."""
+"""Which models are reward models, whoever made them: sequence classifiers with one label."""
 
 from pathlib import Path
 from typing import Any
 
 from reward_model.common.errors import UserError
-from reward_model.common.files import read_json
+from reward_model.common.files import CHECKSUMS_FILE, read_json
+from reward_model.contract.encoder import CONTRACT_FILE
 
 CONFIG_FILE = "config.json"
 CLASSIFIER = "ForSequenceClassification"  # how transformers' names of such architectures end
 LABELS = 2  # of a config that does not say
+
+
+def is_made_here(folder: Path) -> bool:
+    """Whether a file is there that every reward model made here has."""
+    return (folder / CONTRACT_FILE).exists() or (folder / CHECKSUMS_FILE).exists()
 
 
 def is_reward_model(folder: Path) -> bool:
@@ -43,7 +49,7 @@ def require_reward_model(folder: Path) -> None:
     config = _read_config(folder)
     if _is_classifier(config):
         return
-    found = ", ".join(map(str, config.get("architectures") or [])) or "of an architecture that its config does not name"
+    found = ", ".join(_architectures(config)) or "of an architecture that its config does not name"
     reason = ": it needs code of its own, which is not run" if "auto_map" in config else " without a reward head"
     raise UserError(f"{folder} is a model ({found}){reason}; a sequence classifier of transformers is wanted")
 
@@ -56,7 +62,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _is_classifier(config: dict[str, Any]) -> bool:
-    return any(str(name).endswith(CLASSIFIER) for name in config.get("architectures") or [])
+    return any(name.endswith(CLASSIFIER) for name in _architectures(config))
+
+
+def _architectures(config: dict[str, Any]) -> list[str]:
+    names = config.get("architectures")
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def _count_labels(config: dict[str, Any]) -> int:

@@ -15,6 +15,11 @@ def reward_head(model: torch.nn.Module) -> torch.nn.Linear:
     return cast(torch.nn.Linear, model.get_submodule(HEAD))
 
 
+def has_linear_head(model: torch.nn.Module) -> bool:
+    """Whether the model has such a layer, as all of transformers' classifiers do that read the last token."""
+    return isinstance(getattr(model, HEAD, None), torch.nn.Linear)
+
+
 def read_rewards(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
     """The rewards (N,) of hidden states (N, size), always computed in float32."""
     with torch.autocast(states.device.type, enabled=False):

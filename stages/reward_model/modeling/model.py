@@ -12,9 +12,10 @@ from transformers.utils import logging
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import check_checksums, missing_input, read_json
+from reward_model.contract.derived import derive_encoder
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.depth import cut_config
-from reward_model.modeling.head import HEAD, start_head
+from reward_model.modeling.head import HEAD, has_linear_head, start_head
 
 
 def build_reward_model(base: Path, encoder: Encoder, seed: int, layers: int | None = None) -> PreTrainedModel:
@@ -63,6 +64,21 @@ def load_reward_model(folder: Path) -> tuple[PreTrainedModel, Encoder]:
     model, missing = _from_pretrained(folder)
     if missing:
         raise UserError(f"{folder} is not a trained reward model, it lacks {_some(missing)}: run `dvc repro`")
+    return model.eval(), encoder
+
+
+def load_reward_model_made_elsewhere(folder: Path) -> tuple[PreTrainedModel, Encoder]:
+    """Load any sequence classifier with one label in float32, ready to score, with the encoder that its files imply.
+
+    Raises:
+        UserError: as `derive_encoder`, or the weights cannot be loaded, or the head is no linear layer on the last token.
+    """
+    encoder = derive_encoder(folder)
+    model, missing = _from_pretrained(folder)
+    if not has_linear_head(model):
+        raise UserError(f"{folder}: the head of {type(model).__name__} is no linear layer on the last token's state")
+    if missing:
+        raise UserError(f"{folder} lacks weights of its architecture: {_some(missing)}")
     return model.eval(), encoder
 
 

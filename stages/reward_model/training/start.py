@@ -23,8 +23,8 @@ def kept_layers(base: Path, params: TrainParams, probe: ProbeWeights) -> int:
 def build_starting_model(base: Path, encoder: Encoder, params: TrainParams, probe: ProbeWeights) -> PreTrainedModel:
     """The base as `params.layers` and `params.head_init` want it, in float32 on the CPU.
 
-    A reward model keeps its head, which says so. Fine-tuning from the probe of frozen features distorts them less than from a head that knows nothing yet
-    (Kumar et al. 2022, arXiv:2202.10054).
+    A reward model keeps its head, which a line says. Fine-tuning from the probe of frozen features distorts them less
+    than from a head that knows nothing yet (Kumar et al. 2022, arXiv:2202.10054).
 
     Raises:
         UserError: as `build_reward_model`.
