@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import run
 from reward_model.common.files import (
+    ADAPTER_FOLDER,
     PROVENANCE_FILE,
     hash_file,
     hash_folder,
@@ -43,7 +44,7 @@ from reward_model.evaluation.metrics import log_loss
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.devices import fsdp_enabled, world_size
-from reward_model.modeling.head import scale_head
+from reward_model.modeling.head import reward_head, scale_head
 from reward_model.modeling.model import load_reward_model, save_reward_model
 from reward_model.params import TrainParams, load_params
 from reward_model.scoring.inference import prepare_for_scoring, score_sides
@@ -79,6 +80,8 @@ def main() -> None:
         if found["temperature"] is not None:
             scale_head(model if result.weights is None else result.weights, 1 / found["temperature"])
         save_reward_model(model, encoder, folder, result.weights)
+        if result.adapter is not None:
+            result.adapter.save(folder / ADAPTER_FOLDER, reward_head(model).weight)
         write_json(folder / PROVENANCE_FILE, {"params": asdict(params), "versions": versions})
         write_checksums(folder)
     write_json(Path("metrics/train.json"), result.summary | found)

@@ -229,6 +229,9 @@ class ExportParams:
         description="also export ONNX, with which scoring starts in a second: `fp32` exact, `int8` under a "
         "third of the size, `none`"
     )
+    adapter: bool = Field(
+        description="also save the adapter of a training with LoRA, not merged, as a folder of peft's own"
+    )
     model_name: Text = Field(description="title of the model card")
     base_license: Text = Field(description="licence of a base other than the default")
     data_license: Text = Field(description="licence of data other than the sample")
@@ -245,6 +248,14 @@ class Params:
     train: TrainParams
     evaluate: EvaluateParams
     export: ExportParams
+
+    @field_validator("export")
+    @classmethod
+    def _adapter_needs_lora(cls, export: ExportParams, info: ValidationInfo) -> ExportParams:
+        train = info.data.get("train")
+        if export.adapter and train is not None and not train.lora.enabled:
+            raise ValueError("adapter: true needs train.lora.enabled: true")
+        return export
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -16,6 +16,7 @@ from reward_model.common.errors import UserError, first_line
 
 PROVENANCE_FILE = "provenance.json"  # in an output's folder: the params and package versions that made it
 CHECKSUMS_FILE = "SHA256SUMS"  # in a model's folder: as `sha256sum` writes and checks it
+ADAPTER_FOLDER = "adapter"  # in a model's folder: as peft saves it, where it was trained with LoRA
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 TORCH_SIGNS = ("PytorchStreamWriter failed", "inline_container")
 MODEL_SUFFIXES = {".safetensors", ".onnx", ".data", ".json", ".jinja"}  # of files that a loader may take for a model's

@@ -71,7 +71,7 @@ def load_reward_model_made_elsewhere(folder: Path) -> tuple[PreTrainedModel, Enc
     """Load any sequence classifier with one label in float32, ready to score, with the encoder that its files imply.
 
     Raises:
-        UserError: as `derive_encoder`, or the weights cannot be loaded, or the head is no linear layer on the last token.
+        UserError: as `derive_encoder`, the weights cannot be loaded, or the head is no linear layer on the last token.
     """
     encoder = derive_encoder(folder)
     model, missing = _from_pretrained(folder)

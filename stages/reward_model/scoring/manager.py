@@ -52,7 +52,7 @@ class RewardModelManager:
             batch_size: prompts computed at a time, with all their responses. Rewards do not depend on it.
             backend: torch; onnx, which starts faster, on the CPU in the precision of the exported file; auto is torch
                 where it is installed.
-            normalize: give rewards as z-scores: 0 is the mean reward of the validation pairs' responses, 1 their standard
+            normalize: give rewards as z-scores: 0 is the mean reward of the validation responses, 1 their standard
                 deviation. Models that were not evaluated cannot be loaded then.
 
         Raises:
