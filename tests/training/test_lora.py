@@ -79,8 +79,8 @@ def test_the_merged_model_gives_the_rewards_of_the_adapted_one(tiny_base: Path) 
 
 def test_peft_loads_the_saved_adapter_to_the_same_rewards(tiny_base: Path, tmp_path: Path) -> None:
     encoder = encoder_of(tiny_base)
-    rows = token_rows(encoder, 8)
-    result, model = run_lora(tiny_base, rows, head_learning_rate=0.1)
+    rows = token_rows(encoder, 40)
+    result, model = run_lora(tiny_base, rows, num_train_epochs=3, head_learning_rate=0.1)
     scale_head(model, 0.5)
     assert result.adapter is not None
     result.adapter.save(tmp_path / "adapter", reward_head(model).weight)
@@ -88,13 +88,12 @@ def test_peft_loads_the_saved_adapter_to_the_same_rewards(tiny_base: Path, tmp_p
     loaded = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     found, expected = [], []
     with torch.no_grad():
-        for row in rows:
+        for row in rows[:4]:
             for side in ("chosen_ids", "rejected_ids"):
                 found.append(loaded(input_ids=torch.tensor([row[side]])).logits[0, 0].item())
                 expected.append(model.eval()(input_ids=torch.tensor([row[side]])).logits[0, 0].item())
     assert found == pytest.approx(expected, abs=1e-4)
     assert max(expected) - min(expected) > 0.1
-    assert run(tiny_base, rows)[0].adapter is None
 
 
 def test_how_the_batch_is_computed_changes_no_result(tiny_base: Path) -> None:

@@ -4,17 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from reward_model.common.errors import UserError
-from reward_model.common.files import CHECKSUMS_FILE, read_json
-from reward_model.contract.encoder import CONTRACT_FILE
+from reward_model.common.files import read_json
 
 CONFIG_FILE = "config.json"
 CLASSIFIER = "ForSequenceClassification"  # how transformers' names of such architectures end
 LABELS = 2  # of a config that does not say
-
-
-def is_made_here(folder: Path) -> bool:
-    """Whether a file is there that every reward model made here has."""
-    return (folder / CONTRACT_FILE).exists() or (folder / CHECKSUMS_FILE).exists()
 
 
 def is_reward_model(folder: Path) -> bool:

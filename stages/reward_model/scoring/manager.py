@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import reward_model.common.environment  # noqa: F401
 from reward_model.common.errors import UserError
 from reward_model.common.files import CHECKSUMS_FILE, hash_file, hash_model_files
-from reward_model.contract.classifier import is_made_here
 from reward_model.contract.encoder import EncodedResponses, Encoder
 from reward_model.data.row_formats import Columns, InvalidRow, parse_sides
 from reward_model.evaluation.calibration import Calibration
-from reward_model.scoring.model_folder import find_model
+from reward_model.scoring.model_folder import find_model, is_made_here
 from reward_model.scoring.prompts import Prompt
 from reward_model.scoring.scorer import Backend, Comparison, RankedResponse, Scorer
 

@@ -33,6 +33,11 @@ def find_model(name: str) -> Path:
     raise UserError(f"no trained model in {name}: run `make repro`, which trains and exports one")
 
 
+def is_made_here(folder: Path) -> bool:
+    """Whether a file is there that every reward model made here has."""
+    return (folder / CONTRACT_FILE).exists() or (folder / CHECKSUMS_FILE).exists()
+
+
 def has_onnx(folder: Path) -> bool:
     """Whether the model was exported here as ONNX."""
     return (folder / CONTRACT_FILE).exists() and (folder / "model.onnx").exists()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from reward_model.contract.classifier import is_made_here
 from reward_model.contract.encoder import Encoder, Group
 from reward_model.modeling.forward import PROBE
 from reward_model.modeling.model import load_reward_model, load_reward_model_made_elsewhere
 from reward_model.scoring.inference import prepare_for_scoring, score_groups
+from reward_model.scoring.model_folder import is_made_here
 
 
 class TorchBackend:

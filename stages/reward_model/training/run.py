@@ -216,12 +216,8 @@ def train(
         trainer, compute = _train_where_possible(training, compute)
         weights = trainer.restore_best()
         adapter = None if adapted is None else Adapter.copy_from(adapted, ADAPTER_NAME)
-    return TrainingResult(
-        summarize(trainer, params, compute, get_layout(model)),
-        build_curve(trainer.state.log_history),
-        weights,
-        adapter,
-    )
+    summary = summarize(trainer, params, compute, get_layout(model))
+    return TrainingResult(summary, build_curve(trainer.state.log_history), weights, adapter)
 
 
 @contextmanager
