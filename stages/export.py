@@ -4,8 +4,9 @@
     python stages/export.py --push-to-hub OWNER/NAME      upload models/export (private, unless --public is given)
 
 The folder holds safetensors, config, tokenizer with its chat template, the scoring contract, the calibration,
-checksums, metadata.json, a model card (README.md), and by `export.onnx` ONNX files. Each artefact is loaded again
-in a fresh process; if its rewards are not those of the trained model, nothing is exported.
+checksums, metadata.json, a model card (README.md), and by `export.onnx` ONNX files, by `export.adapter` the adapter.
+Each of the models is loaded again in a fresh process; if its rewards are not those of the trained model, nothing is
+exported.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from reward_model.exporting.metadata import METADATA_FILE, gather_metadata
 from reward_model.exporting.model_card import write_card
 from reward_model.params import ExportParams, Params, load_params
 
+BASE = Path("models/base")
 REWARD = Path("models/reward")
 EXPORT = Path("models/export")
 METRICS = Path("metrics")
@@ -67,11 +69,14 @@ def export(params: Params) -> None:
 
 def place_weights(folder: Path, params: ExportParams) -> None:
     """Put the model into `folder` in every form that is wanted."""
+    from reward_model.exporting.adapter import place_adapter
     from reward_model.exporting.formats import link_or_copy, save_in_bfloat16, save_onnx
 
     for path in sorted(REWARD.iterdir()):
-        if path.name not in (PROVENANCE_FILE, CHECKSUMS_FILE, UNSEEN_FILE):
+        if path.is_file() and path.name not in (PROVENANCE_FILE, CHECKSUMS_FILE, UNSEEN_FILE):
             link_or_copy(path, folder / path.name)
+    if params.adapter:
+        place_adapter(REWARD, BASE, folder)
     if params.onnx != "none":
         save_onnx(REWARD, folder, int8=params.onnx == "int8")
     if params.dtype == "bf16":

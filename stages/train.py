@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import run
 from reward_model.common.files import (
+    ADAPTER_FOLDER,
     PROVENANCE_FILE,
     hash_file,
     hash_folder,
@@ -42,7 +43,7 @@ from reward_model.evaluation.metrics import log_loss, read_labels
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.devices import fsdp_enabled, world_size
-from reward_model.modeling.head import scale_head
+from reward_model.modeling.head import reward_head, scale_head
 from reward_model.modeling.model import load_reward_model, save_reward_model
 from reward_model.params import TrainParams, load_params
 from reward_model.scoring.inference import prepare_for_scoring, score_sides
@@ -81,6 +82,8 @@ def main() -> None:
             unseen["margin"] /= temperature
         save_reward_model(model, encoder, folder, result.weights)
         write_parquet(folder / UNSEEN_FILE, unseen.to_dict("records"))
+        if result.adapter is not None:
+            result.adapter.save(folder / ADAPTER_FOLDER, reward_head(model).weight)
         write_json(folder / PROVENANCE_FILE, {"params": asdict(params), "versions": versions})
         write_checksums(folder)
     found = {"temperature": temperature, "validation": validation_figures(judged, temperature or 1.0)}
@@ -141,7 +144,7 @@ def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoin
     decisive = {name: value for name, value in asdict(params).items() if name not in others}
     # The depth and not the probe: another device computes the features a little differently.
     decisive |= {
-        "layers": kept_layers(params.layers, ProbeWeights.load(PROBE)),
+        "layers": kept_layers(BASE, params, ProbeWeights.load(PROBE)),
         "world_size": world_size(),
         "fsdp": fsdp_enabled(),
     }

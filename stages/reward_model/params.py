@@ -40,7 +40,10 @@ class BaseParams:
     )
     model: Text = Field(description="name on the hub, for `hub`")
     revision: Text = Field(description="commit on the hub, for `hub`; pin it, so that a rebuild gives the same model")
-    path: Text = Field(description="folder of a causal language model (config, tokenizer, safetensors), for `path`")
+    path: Text = Field(
+        description="folder of a causal language model or of a reward model (config, tokenizer, safetensors), for "
+        "`path`"
+    )
 
 
 @dataclass(frozen=True, config=_strict)
@@ -141,8 +144,10 @@ class TrainParams:
         description="layers of the base that are kept, the first ones; null: all; `auto`: the share (1/3, 1/2, 2/3, "
         "5/6, 1) whose linear probe predicts best, by cross-validation; below 1: the nearest of these shares"
     )
-    head_init: Literal["zero", "probe"] = Field(
-        description="where the reward head starts: `zero`, or at the linear `probe` fitted on the base's frozen states"
+    head_init: Literal["auto", "zero", "probe"] = Field(
+        description="where the reward head starts: at `zero`, or at the linear `probe` fitted on the base's frozen "
+        "states; `auto`: a base that is a reward model keeps its head, and all of its layers whatever `layers` says, "
+        "and others start at the probe"
     )
     loss: Literal["bradley_terry", "plackett_luce"] = Field(
         description="of each comparison alone (`bradley_terry`), or of whole rankings (`plackett_luce`): prompts whose "
@@ -244,6 +249,9 @@ class ExportParams:
         description="also export ONNX, with which scoring starts in a second: `fp32` exact, `int8` under a "
         "third of the size, `none`"
     )
+    adapter: bool = Field(
+        description="also save the adapter of a training with LoRA, not merged, as a folder of peft's own"
+    )
     model_name: Text = Field(description="title of the model card")
     base_license: Text = Field(description="licence of a base other than the default")
     data_license: Text = Field(description="licence of data other than the sample")
@@ -260,6 +268,14 @@ class Params:
     train: TrainParams
     evaluate: EvaluateParams
     export: ExportParams
+
+    @field_validator("export")
+    @classmethod
+    def _adapter_needs_lora(cls, export: ExportParams, info: ValidationInfo) -> ExportParams:
+        train = info.data.get("train")
+        if export.adapter and train is not None and not train.lora.enabled:
+            raise ValueError("adapter: true needs train.lora.enabled: true")
+        return export
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import Project
+from conftest import Project, write_rows
 from reward_model import RewardModelManager
 from reward_model.common.errors import UserError
 from reward_model.common.files import read_jsonl, write_checksums
@@ -117,6 +117,29 @@ def test_a_comparison_is_calibrated_and_says_what_is_noise(manager: RewardModelM
     assert result.within_noise == (result.margin <= calibration.noise_margin)
     same = manager.compare_responses(PROMPT, "good", "good")
     assert (same.preferred, same.probability_a, same.within_noise) == ("tie", pytest.approx(0.5, abs=1e-3), True)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_normalized_rewards_are_z_scores_of_the_validation_responses(
+    manager: RewardModelManager, trained: Project, tmp_path: Path, backend: str
+) -> None:
+    normalized = RewardModelManager(device="cpu", backend=backend, normalize=True)
+    normalized.load_trained_model(trained.folder / "models/export")
+    pairs = read_jsonl(trained.folder / "data/pairs/validation.jsonl")
+    write_rows(tmp_path / "pairs.jsonl", pairs)
+    for own, plain in zip(normalized.score_pairs(pairs), manager.score_pairs(pairs), strict=True):
+        assert own.margin == pytest.approx(plain.margin / manager.calibration.reward_std, abs=1e-3)
+        assert own.probability_a == pytest.approx(plain.probability_a, abs=1e-4)
+        assert (own.preferred, own.within_noise) == (plain.preferred, plain.within_noise)
+    normalized.score_file(tmp_path / "pairs.jsonl", tmp_path / "scored.jsonl")
+    scored = read_jsonl(tmp_path / "scored.jsonl")
+    rewards = torch.tensor([[row["reward_chosen"], row["reward_rejected"]] for row in scored])
+    assert rewards.mean().item() == pytest.approx(0, abs=1e-3)
+    assert rewards.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+    assert [note.startswith("rewards are z-scores, by the mean ") for note in normalized.notes] == [True]
+    assert manager.notes == []
+    with pytest.raises(UserError, match=r"models/reward has no mean and deviation of rewards"):
+        RewardModelManager(device="cpu", normalize=True).load_trained_model(trained.folder / "models/reward")
 
 
 def test_a_prompt_may_be_a_chat(manager: RewardModelManager) -> None:

@@ -1,6 +1,8 @@
+import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 import fetch
-from conftest import Project, make_pairs, write_rows
+from conftest import Project, default_params, make_pairs, write_rows
 from hub_stand_in import serve_hub
 from reward_model.common.errors import UserError
 from reward_model.common.tables import read_parquet
@@ -196,6 +198,26 @@ def test_a_local_base_is_copied_and_an_incomplete_one_is_one_error(tmp_path: Pat
     assert (target / "model.safetensors").read_bytes() == (tiny_base / "model.safetensors").read_bytes()
     with pytest.raises(UserError, match=r"set base\.path"):
         fetch.copy_model(tmp_path / "absent", target)
+
+
+def test_a_reward_model_is_a_base_without_what_its_export_says_of_it(tmp_path: Path, tiny_base: Path) -> None:
+    own, target = shutil.copytree(tiny_base, tmp_path / "own"), tmp_path / "base"
+    config = json.loads((own / "config.json").read_text())
+    base = dataclasses.replace(default_params().base, source="path", path=str(own))
+    for name in fetch.OWN_FILES:
+        (own / name).write_text("{}")
+    for labels, name in ((1, "LlamaForSequenceClassification"), (3, "LlamaForCausalLM"), (2, "LlamaForCausalLM")):
+        id2label = {str(number): f"LABEL_{number}" for number in range(labels)}
+        (own / "config.json").write_text(json.dumps(config | {"architectures": [name], "id2label": id2label}))
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        fetch.fetch_base(base, target)
+        assert {path.name for path in target.iterdir()} == {path.name for path in tiny_base.iterdir()}
+    for several in ({"id2label": {"0": "a", "1": "b", "2": "c"}}, {"id2label": None}, {"num_labels": 2}):
+        changes = {"architectures": ["LlamaForSequenceClassification"], **several}
+        (own / "config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(UserError, match=r"is a classifier with [23] labels: a reward model has one$"):
+            fetch.fetch_base(base, target)
 
 
 def test_a_stage_refuses_an_incomplete_base(project: Project) -> None:

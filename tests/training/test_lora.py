@@ -1,6 +1,7 @@
 """Training low-rank adapters: what is trained, what comes out, and what cannot be asked for."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
 
 from conftest import DEFAULTS, STAGES, Project
 from reward_model.common.errors import UserError
+from reward_model.common.tables import read_parquet
 from reward_model.modeling.batching import padded_batch
 from reward_model.modeling.forward import rewards
-from reward_model.modeling.head import reward_head
+from reward_model.modeling.head import reward_head, scale_head
 from reward_model.modeling.model import build_reward_model
 from reward_model.params import load_params
 from reward_model.training.lora import lora_adapters
@@ -73,6 +77,25 @@ def test_the_merged_model_gives_the_rewards_of_the_adapted_one(tiny_base: Path) 
     assert {type(module) for module in model.modules() if hasattr(module, "lora_A")} == set()
 
 
+def test_peft_loads_the_saved_adapter_to_the_same_rewards(tiny_base: Path, tmp_path: Path) -> None:
+    encoder = encoder_of(tiny_base)
+    rows = token_rows(encoder, 40)
+    result, model = run_lora(tiny_base, rows, num_train_epochs=3, head_learning_rate=0.1)
+    scale_head(model, 0.5)
+    assert result.adapter is not None
+    result.adapter.save(tmp_path / "adapter", reward_head(model).weight)
+    base = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=1, dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    found, expected = [], []
+    with torch.no_grad():
+        for row in rows[:4]:
+            for side in ("chosen_ids", "rejected_ids"):
+                found.append(loaded(input_ids=torch.tensor([row[side]])).logits[0, 0].item())
+                expected.append(model.eval()(input_ids=torch.tensor([row[side]])).logits[0, 0].item())
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert max(expected) - min(expected) > 0.1
+
+
 def test_how_the_batch_is_computed_changes_no_result(tiny_base: Path) -> None:
     plain = run_lora(tiny_base)[1]
     assert_same_weights(plain, run_lora(tiny_base)[1])
@@ -95,10 +118,18 @@ def test_target_modules_that_the_base_lacks_are_one_clear_error(tiny_base: Path)
 
 
 def test_the_stage_saves_a_plain_model_that_the_export_loads(project: Project) -> None:
-    project.set_params({"train.lora.enabled": True, "train.lora.r": 4, "export.onnx": "none"})
+    project.set_params({"train.lora.enabled": True, "train.lora.r": 4, "export.onnx": "none", "export.adapter": True})
     for stage in STAGES:
         project.stage(stage)
-    assert not list((project.folder / "models/reward").glob("adapter*"))
+    assert not list((project.folder / "models/reward").glob("adapter_*"))
+    readme = (project.folder / "models/export/adapter/README.md").read_text()
+    [code] = re.findall(r"```python\n(.+?)```", readme, flags=re.DOTALL)
+    chosen = read_parquet(project.folder / "data/tokens/heldout.parquet")[0]["chosen_ids"]
+    show = f"with torch.no_grad(): print(model(input_ids=torch.tensor([{chosen}])).logits[0, 0].item())"
+    result = project.run("-c", f"{code}\n{show}")
+    assert result.returncode == 0, result.stderr
+    expected = read_parquet(project.folder / "data/evaluation/heldout.parquet")[0]["chosen_reward"]
+    assert float(result.stdout) == pytest.approx(expected, abs=1e-4)
     assert project.read("metrics/export.json")["safetensors"]["max_abs_diff"] < 1e-4
 
 

@@ -14,22 +14,25 @@ if TYPE_CHECKING:
 MIN_WIDTH = 40
 
 
-def comparison_report(result: Comparison, responses: tuple[str, str], calibration: Calibration) -> str:
-    """Two rewards, and which response is preferred."""
+def comparison_report(
+    result: Comparison, responses: tuple[str, str], calibration: Calibration, unit: str = "reward"
+) -> str:
+    """Two rewards, or what `unit` says that they are, and which response is preferred."""
     rows = [
         f"{name} {reward:+9.3f}  {_in_a_line(response, 13)}"
         for name, reward, response in zip("AB", (result.reward_a, result.reward_b), responses, strict=True)
     ]
-    return "\n".join(["    reward  response", *rows, _verdict(result, calibration)])
+    return "\n".join([f"   {unit:>7}  response", *rows, _verdict(result, calibration)])
 
 
-def ranking_report(ranking: Sequence[RankedResponse], calibration: Calibration) -> str:
+def ranking_report(ranking: Sequence[RankedResponse], calibration: Calibration, unit: str = "reward") -> str:
     """Responses, the best first."""
-    lines = ["rank    reward  over best  number  response"]
+    lines = [f"rank   {unit:>7}  over best  number  response"]
     for place, item in enumerate(ranking, 1):
-        figures = f"{place:>4} {item.reward:+9.3f} {item.probability:>10.0%} {item.index + 1:>7}"
+        probability = "-" if item.probability is None else f"{item.probability:.0%}"
+        figures = f"{place:>4} {item.reward:+9.3f} {probability:>10} {item.index + 1:>7}"
         lines.append(f"{figures}  {_in_a_line(item.response, len(figures) + 2)}")
-    close = sum(item.within_noise for item in ranking[1:])
+    close = sum(item.within_noise is True for item in ranking[1:])
     if close:
         lines.append(f"within noise of the best: {close} of {len(ranking) - 1} others ({_noise(calibration)})")
     return "\n".join(lines)
@@ -55,11 +58,11 @@ def cuts_report(manager: "RewardModelManager", prompt: Prompt, responses: Sequen
 def _verdict(result: Comparison, calibration: Calibration) -> str:
     if result.preferred == "tie":
         return "a tie: the rewards are equal"
-    probability = max(result.probability_a, 1 - result.probability_a)
     margin = f"margin {abs(result.margin):.3f}"
+    if result.probability_a is None:
+        return f"{result.preferred.upper()} is preferred ({margin}; the model is not calibrated, so no probability)"
+    probability = max(result.probability_a, 1 - result.probability_a)
     said = f"{result.preferred.upper()} is preferred, with probability {probability:.0%} ({margin}"
-    if not calibration.pairs:
-        return f"{said}; the probability is not calibrated)"
     if result.within_noise:
         return f"{said}), but that is within noise: {_noise(calibration)}"
     return f"{said})"

@@ -62,14 +62,14 @@ class InteractiveSession:
         responses: list[str] = []
         while response := self._answer(f"response {chr(ord('A') + len(responses) % 26)}> "):
             responses.append(response)
-        calibration = self.manager.calibration
+        calibration, unit = self.manager.calibration, self.manager.unit
         if len(responses) == 1:
-            print(f"reward {self.manager.get_reward_score(responses[0], prompt):+.4f}", flush=True)
+            print(f"{self.manager.unit} {self.manager.get_reward_score(responses[0], prompt):+.4f}", flush=True)
         elif len(responses) == 2:
             result = self.manager.compare_responses(prompt, *responses)
-            print(comparison_report(result, (responses[0], responses[1]), calibration), flush=True)
+            print(comparison_report(result, (responses[0], responses[1]), calibration, unit), flush=True)
         elif responses:
-            print(ranking_report(self.manager.rank_responses(prompt, responses), calibration), flush=True)
+            print(ranking_report(self.manager.rank_responses(prompt, responses), calibration, unit), flush=True)
         note = cuts_report(self.manager, prompt, responses) if responses else None
         if note:
             _say(note)
@@ -98,7 +98,7 @@ class InteractiveSession:
             if argument:
                 self.manager.load_trained_model(argument.strip())
                 self.model = Path(argument.strip())
-            _say(f"model {self.model} ({self.manager.computes_on})")
+            _say("; ".join([f"model {self.model} ({self.manager.computes_on})", *self.manager.notes]))
         else:
             _say(f"error: {name} is no command (/help tells which are; a space in front makes it text)")
 

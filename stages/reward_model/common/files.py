@@ -16,6 +16,7 @@ from reward_model.common.errors import UserError, first_line
 
 PROVENANCE_FILE = "provenance.json"  # in an output's folder: the params and package versions that made it
 CHECKSUMS_FILE = "SHA256SUMS"  # in a model's folder: as `sha256sum` writes and checks it
+ADAPTER_FOLDER = "adapter"  # in a model's folder: as peft saves it, where it was trained with LoRA
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 TORCH_SIGNS = ("PytorchStreamWriter failed", "inline_container")
 MODEL_SUFFIXES = {".safetensors", ".onnx", ".data", ".json", ".jinja"}  # of files that a loader may take for a model's
@@ -138,6 +139,14 @@ def hash_folder(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()} {hash_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def hash_model_files(folder: Path) -> str:
+    """One SHA-256 over the names and contents of the files in `folder` that a loader may take for a model's."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in MODEL_SUFFIXES):
+        digest.update(f"{path.name} {hash_file(path)}\n".encode())
     return digest.hexdigest()
 
 

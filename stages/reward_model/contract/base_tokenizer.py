@@ -7,6 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.contract.chat_template import TemplateRefuses, render_chat
+from reward_model.contract.classifier import is_reward_model
 from reward_model.contract.encoder import (
     CONTRACT_VERSION,
     PROBE,
@@ -73,6 +74,8 @@ def _closed_template(tokenizer: PreTrainedTokenizerFast, base: Path) -> str:
     except ValueError:
         original = PLAIN_TEMPLATE
     original = original.replace(DATE_IS_KNOWN, "false")
+    if tokenizer.chat_template is not None and is_reward_model(base):
+        return original  # its head reads where this ends
     closed = (
         "{% set conversation %}{{ '' }}" + original + "{% endset %}"
         "{{ conversation if add_generation_prompt else conversation.rstrip() }}"

@@ -5,11 +5,22 @@ from pathlib import Path
 
 from reward_model.common.errors import UserError, first_line
 
-MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # never code or pickles
+# Config, tokenizer and weights in the model's folder itself; never code or pickles.
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+BELOW = "*/*"
 
 
-def download_model(name: str, revision: str) -> Path:
-    """Download config, tokenizer and safetensors of a model into the hub's cache; gives the folder.
+def download_model(name: str, revision: str, folder: Path | None = None, more: tuple[str, ...] = ()) -> Path:
+    """Download the files of a model that `MODEL_FILES` names.
+
+    Args:
+        name: on the hub.
+        revision: branch, tag or commit.
+        folder: where they are put; None: into the hub's cache, from which they are taken another time.
+        more: patterns of other files that are wanted.
+
+    Returns:
+        The folder that they are in.
 
     Raises:
         UserError: there is no such model or revision, or the hub cannot be reached.
@@ -18,9 +29,12 @@ def download_model(name: str, revision: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=MODEL_FILES))
+        found = snapshot_download(
+            name, revision=revision, allow_patterns=[*MODEL_FILES, *more], ignore_patterns=BELOW, local_dir=folder
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise UserError(f"cannot fetch {name} at {revision}: {first_line(error)}") from None
+    return Path(found)
 
 
 def download_dataset(name: str, split: str, revision: str, target: Path) -> None:

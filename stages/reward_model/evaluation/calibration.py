@@ -35,7 +35,7 @@ class Calibration:
     Attributes:
         temperature: the probability that the response ahead is the preferred one is sigmoid(margin / temperature).
         noise_margin: up to this margin, the model was not shown to be better than chance on the validation pairs.
-        reward_mean, reward_std: of all responses, for users that want rewards around zero.
+        reward_mean, reward_std: of all responses, for users that want rewards around zero (`z_score`).
         pairs: validation pairs behind the figures; 0: nothing was fitted.
         training_pairs: those behind the temperature besides, judged before any of their prompt was trained on.
     """
@@ -50,6 +50,15 @@ class Calibration:
     def probability(self, margin: float) -> float:
         """The probability that the response with the reward higher by `margin` is the preferred one."""
         return 0.5 + 0.5 * math.tanh(margin / self.temperature / 2)
+
+    def z_score(self, reward: float) -> float:
+        """The reward in standard deviations above the mean of the validation pairs' responses."""
+        return (reward - self.reward_mean) / self.reward_std
+
+    def of_z_scores(self) -> "Calibration":
+        """What z-scores, and margins between them, are worth."""
+        deviation = self.reward_std
+        return Calibration(self.temperature / deviation, self.noise_margin / deviation, 0.0, 1.0, self.pairs)
 
     @classmethod
     def load(cls, folder: Path) -> "Calibration":

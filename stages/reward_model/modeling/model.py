@@ -12,31 +12,33 @@ from transformers.utils import logging
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import check_checksums, missing_input, read_json
+from reward_model.contract.derived import derive_encoder
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.depth import cut_config
-from reward_model.modeling.head import HEAD, start_head
+from reward_model.modeling.head import HEAD, has_linear_head, start_head
 
 
 def build_reward_model(base: Path, encoder: Encoder, seed: int, layers: int | None = None) -> PreTrainedModel:
-    """A float32 sequence classifier on the weights of `base`, its reward head zero.
+    """A float32 sequence classifier on the weights of `base`; its reward head is that of `base`, or else zero.
 
     A random head pulls the features in a random direction before it has learned which of them tell the pairs apart
     (Kumar et al. 2022, arXiv:2202.10054); from zero it learns that first.
 
     Args:
-        base: folder of a causal language model.
+        base: folder of a causal language model, or of a reward model.
         encoder: of the contract.
         seed: of what the base lacks.
         layers: how many of the base's layers to keep, the first ones; None: all.
 
     Raises:
-        UserError: `base` is no causal language model that transformers can read, or has fewer layers.
+        UserError: `base` is no such model that transformers can read, or has fewer layers.
     """
     set_seed(seed)
     model, missing = _from_pretrained(base, layers)
-    if missing := missing - {f"{HEAD}.weight"}:
-        raise UserError(f"{base} lacks weights of its architecture: {_some(missing)}")
-    start_head(model)
+    if lacking := missing - {f"{HEAD}.weight"}:
+        raise UserError(f"{base} lacks weights of its architecture: {_some(lacking)}")
+    if missing:
+        start_head(model)
     model.config.problem_type = "regression"  # so that transformers' pipeline gives the reward, not its sigmoid
     model.config.pad_token_id = encoder.contract.pad_token_id
     model.config.eos_token_id = encoder.contract.end_token_id
@@ -62,6 +64,21 @@ def load_reward_model(folder: Path) -> tuple[PreTrainedModel, Encoder]:
     model, missing = _from_pretrained(folder)
     if missing:
         raise UserError(f"{folder} is not a trained reward model, it lacks {_some(missing)}: run `dvc repro`")
+    return model.eval(), encoder
+
+
+def load_reward_model_made_elsewhere(folder: Path) -> tuple[PreTrainedModel, Encoder]:
+    """Load any sequence classifier with one label in float32, ready to score, with the encoder that its files imply.
+
+    Raises:
+        UserError: as `derive_encoder`, the weights cannot be loaded, or the head is no linear layer on the last token.
+    """
+    encoder = derive_encoder(folder)
+    model, missing = _from_pretrained(folder)
+    if not has_linear_head(model):
+        raise UserError(f"{folder}: the head of {type(model).__name__} is no linear layer on the last token's state")
+    if missing:
+        raise UserError(f"{folder} lacks weights of its architecture: {_some(missing)}")
     return model.eval(), encoder
 
 

@@ -9,6 +9,7 @@ from reward_model.contract.encoder import Encoder
 from reward_model.data.features import PairFeatures
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.depth import available_depths, kept_depth
+from reward_model.modeling.head import keeps_head
 from reward_model.modeling.model import build_reward_model
 from reward_model.params import Params
 from reward_model.scoring.inference import compute_features, prepare_for_scoring
@@ -23,7 +24,7 @@ class BaseFeatures:
         """Load it.
 
         Args:
-            params: `train.layers`, `train.device` and `train.precision` count.
+            params: `train.layers`, `train.head_init`, `train.device` and `train.precision` count.
             base: its folder.
             tokens: data/tokens.
 
@@ -34,7 +35,8 @@ class BaseFeatures:
         groups = pairs_to_groups(read_parquet(tokens / "train.parquet"))
         self.model = build_reward_model(base, encoder, seed=0)
         available = available_depths(self.model)
-        kept = kept_depth(params.train.layers, available)
+        wanted = None if keeps_head(base, params.train.head_init) else params.train.layers
+        kept = kept_depth(wanted, available)
         if kept != max(available):  # what lies above is not trained, so it is not computed here either
             self.model = build_reward_model(base, encoder, seed=0, layers=kept)
         self.depths = sorted({*(depth for depth in available if depth < kept), kept})

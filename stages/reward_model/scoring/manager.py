@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import reward_model.common.environment  # noqa: F401
 from reward_model.common.errors import UserError
-from reward_model.common.files import CHECKSUMS_FILE, hash_file
+from reward_model.common.files import CHECKSUMS_FILE, hash_file, hash_model_files
 from reward_model.contract.encoder import EncodedResponses, Encoder
 from reward_model.data.row_formats import Columns, InvalidRow, parse_sides
 from reward_model.evaluation.calibration import Calibration
+from reward_model.scoring.model_folder import find_model, is_made_here
 from reward_model.scoring.prompts import Prompt
 from reward_model.scoring.scorer import Backend, Comparison, RankedResponse, Scorer
 
@@ -34,7 +35,13 @@ class RewardModelManager:
     """
 
     def __init__(
-        self, device: str = "auto", precision: str = "fp32", batch_size: int = 8, backend: str = "auto"
+        self,
+        device: str = "auto",
+        precision: str = "fp32",
+        batch_size: int = 8,
+        backend: str = "auto",
+        *,
+        normalize: bool = False,
     ) -> None:
         """Choose how to compute.
 
@@ -44,6 +51,8 @@ class RewardModelManager:
             batch_size: prompts computed at a time, with all their responses. Rewards do not depend on it.
             backend: torch; onnx, which starts faster, on the CPU in the precision of the exported file; auto is torch
                 where it is installed.
+            normalize: give rewards as z-scores: 0 is the mean reward of the validation responses, 1 their standard
+                deviation. Models that were not evaluated cannot be loaded then.
 
         Raises:
             UserError: an argument is out of range.
@@ -61,20 +70,28 @@ class RewardModelManager:
         self.precision = precision
         self.batch_size = batch_size
         self.backend = backend
+        self.normalize = normalize
         self._scorer: Scorer | None = None
+        self._made_here = True
 
     def load_trained_model(self, path: str | Path) -> tuple[Any, Any]:
         """Load the model that the scores come from. If that fails, the one loaded before stays.
+
+        A reward model made elsewhere will do, a sequence classifier with one label and a chat template: the contract is
+        then what its files imply, and nothing is calibrated. It takes the backend torch.
+
+        Args:
+            path: the model's folder; or hub:NAME or hub:NAME@REVISION, if the environment says HF_HUB_OFFLINE=0.
 
         Returns:
             The sequence classifier (one label) and its tokenizer, whose chat template is part of the contract, as
             transformers has them; with the backend onnx, onnxruntime's session and the tokenizers library's tokenizer.
 
         Raises:
-            UserError: there is no trained model in `path`, its files are not those that were saved, the device is not
-                on this machine, or the backend is not installed.
+            UserError: there is no reward model in `path`, its files are not those that were saved, the device is not
+                on this machine, the backend is not installed, or rewards cannot be normalized.
         """
-        folder = Path(path)
+        folder = find_model(str(path))
         return self._load_onnx(folder) if self.backend == "onnx" else self._load_torch(folder)
 
     def _load_torch(self, folder: Path) -> tuple[Any, Any]:
@@ -96,9 +113,17 @@ class RewardModelManager:
         return backend.session, encoder.tokenizer
 
     def _score_with(self, backend: Backend, encoder: Encoder, folder: Path) -> None:
+        made_here = is_made_here(folder)
+        calibration = Calibration.load(folder) if made_here else Calibration()
+        if self.normalize and not (calibration.pairs and calibration.reward_std):
+            raise UserError(f"{folder} has no mean and deviation of rewards, so they cannot be normalized")
         # The list of checksums stands for all files of the model.
-        fingerprint = f"{hash_file(folder / CHECKSUMS_FILE)} {backend.name}"
-        self._scorer = Scorer(backend, encoder, Calibration.load(folder), self.batch_size, fingerprint)
+        files = hash_file(folder / CHECKSUMS_FILE) if made_here else hash_model_files(folder)
+        fingerprint = f"{files} {backend.name}{' z-scores' if self.normalize else ''}"
+        given = calibration.of_z_scores() if self.normalize else calibration
+        z_scores_by = calibration if self.normalize else None
+        self._scorer = Scorer(backend, encoder, given, self.batch_size, fingerprint, z_scores_by)
+        self._made_here = made_here
 
     @property
     def scorer(self) -> Scorer:
@@ -119,8 +144,33 @@ class RewardModelManager:
         return self._loaded().backend.name
 
     @property
+    def unit(self) -> str:
+        """What the rewards are called."""
+        return "z-score" if self.normalize else "reward"
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of the loaded model's rewards, beyond what they always are.
+
+        Raises:
+            UserError: no model is loaded.
+        """
+        notes, z_scores_by = [], self._loaded().z_scores_by
+        if not self._made_here:
+            notes.append(
+                "the model was not made here: conversations are rendered with its own chat template, up to "
+                f"{self.max_length} tokens; it is not calibrated, so there are no probabilities"
+            )
+        if z_scores_by is not None:
+            notes.append(
+                f"rewards are z-scores, by the mean {z_scores_by.reward_mean:.4g} and the standard deviation "
+                f"{z_scores_by.reward_std:.4g} of the responses of {z_scores_by.pairs} validation pairs"
+            )
+        return notes
+
+    @property
     def calibration(self) -> Calibration:
-        """What the loaded model's margins are worth.
+        """What the loaded model's margins are worth; of z-scores, if rewards are normalized.
 
         Raises:
             UserError: no model is loaded.

@@ -47,7 +47,7 @@ class OnnxBackend:
             UserError: there is none in `folder`, or its files are not those that were exported.
         """
         if not (folder / CONTRACT_FILE).exists():
-            raise UserError(f"no trained model in {folder}: run `make repro`, which trains and exports one")
+            raise UserError(f"{folder} was not exported here, so it has no ONNX that can be used: take --backend torch")
         if not (folder / ONNX_FILE).exists():
             raise UserError(f"{folder} has no {ONNX_FILE}: set export.onnx to fp32 or int8, or take --backend torch")
         with ThreadPoolExecutor(1) as pool:  # reading the file takes as long as loading it

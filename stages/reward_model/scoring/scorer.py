@@ -21,21 +21,21 @@ class Comparison:
     """Two responses to one prompt.
 
     Attributes:
-        reward_a, reward_b: the rewards; only their difference means something.
+        reward_a, reward_b: the rewards; only their difference means something. Z-scores, if the scorer normalizes.
         margin: reward_a - reward_b.
         preferred: "a", "b", or "tie" if the rewards are within 1e-4 of each other.
         probability_a: the probability that a is the preferred one, sigmoid(margin / temperature); the temperature was
-            fitted on validation pairs (`calibration.Calibration`).
+            fitted on validation pairs (`calibration.Calibration`). None for a model that nothing was fitted for.
         within_noise: whether, with margins so small, the model was not shown to be better than chance on
-            validation pairs.
+            validation pairs. None for a model that nothing was fitted for.
     """
 
     reward_a: float
     reward_b: float
     margin: float
     preferred: str
-    probability_a: float
-    within_noise: bool
+    probability_a: float | None
+    within_noise: bool | None
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,16 @@ class RankedResponse:
         index: its place among the responses given, from 0.
         response: its text.
         reward: its reward.
-        probability: the probability that it is preferred to the first of the ranking; 0.5 for the first itself.
+        probability: the probability that it is preferred to the first of the ranking; 0.5 for the first itself. None as
+            in `Comparison`.
         within_noise: as in `Comparison`, beside the first of the ranking.
     """
 
     index: int
     response: str
     reward: float
-    probability: float
-    within_noise: bool
+    probability: float | None
+    within_noise: bool | None
 
 
 class Backend(Protocol):
@@ -74,6 +75,8 @@ class Scorer:
     Attributes:
         batch_size: prompts computed at a time, with up to eight of their responses. Rewards do not depend on it.
         fingerprint: differs for scorers whose rewards may differ.
+        calibration: what the rewards that it gives are worth.
+        z_scores_by: has the mean and the deviation by which rewards are made z-scores; None: they stay logits.
     """
 
     backend: Backend
@@ -81,6 +84,7 @@ class Scorer:
     calibration: Calibration
     batch_size: int
     fingerprint: str
+    z_scores_by: Calibration | None = None
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def encode(self, prompt: Prompt, responses: Sequence[str]) -> EncodedResponses:
@@ -111,18 +115,21 @@ class Scorer:
         with self._lock:
             found = self.backend.score(sequences, self.batch_size)
             scores = {number: dict(zip(distinct[number], of_group, strict=True)) for number, of_group in found}
-        return [[scores[number][tuple(ids)] for ids in group] for number, group in enumerate(groups)]
+        rewards = [[scores[number][tuple(ids)] for ids in group] for number, group in enumerate(groups)]
+        return [list(map(self.z_scores_by.z_score, group)) for group in rewards] if self.z_scores_by else rewards
 
     def compare(self, reward_a: float, reward_b: float) -> Comparison:
         """What two rewards for one prompt say."""
         margin = reward_a - reward_b
+        tolerance = TIE_TOLERANCE / self.z_scores_by.reward_std if self.z_scores_by else TIE_TOLERANCE
+        calibrated = self.calibration.pairs > 0
         return Comparison(
             reward_a=reward_a,
             reward_b=reward_b,
             margin=margin,
-            preferred="tie" if abs(margin) <= TIE_TOLERANCE else "a" if margin > 0 else "b",
-            probability_a=self.calibration.probability(margin),
-            within_noise=abs(margin) <= max(TIE_TOLERANCE, self.calibration.noise_margin),
+            preferred="tie" if abs(margin) <= tolerance else "a" if margin > 0 else "b",
+            probability_a=self.calibration.probability(margin) if calibrated else None,
+            within_noise=abs(margin) <= max(tolerance, self.calibration.noise_margin) if calibrated else None,
         )
 
     def rank(self, responses: Sequence[str], rewards: Sequence[float]) -> list[RankedResponse]:

@@ -7,8 +7,9 @@ from transformers import PreTrainedModel
 
 from reward_model.contract.encoder import Encoder, Group
 from reward_model.modeling.forward import PROBE
-from reward_model.modeling.model import load_reward_model
+from reward_model.modeling.model import load_reward_model, load_reward_model_made_elsewhere
 from reward_model.scoring.inference import prepare_for_scoring, score_groups
+from reward_model.scoring.model_folder import is_made_here
 
 
 class TorchBackend:
@@ -26,13 +27,14 @@ class TorchBackend:
 
     @classmethod
     def load(cls, folder: Path, device: str, precision: str) -> tuple["TorchBackend", Encoder]:
-        """Load a trained or exported model.
+        """Load a trained or exported model, or a reward model made elsewhere.
 
         Raises:
-            UserError: there is no trained model in `folder`, its files are not those that were saved, or the device is
+            UserError: there is no reward model in `folder`, its files are not those that were saved, or the device is
                 not on this machine.
         """
-        model, encoder = load_reward_model(folder)
+        load = load_reward_model if is_made_here(folder) else load_reward_model_made_elsewhere
+        model, encoder = load(folder)
         pad_token_id = encoder.contract.pad_token_id
         prepare_for_scoring(model, PROBE, pad_token_id, device, precision)
         return cls(model, pad_token_id), encoder

@@ -113,9 +113,10 @@ class ClassifyAnswer(BaseModel):
 
 
 class Health(BaseModel):
-    """The model, and what computes."""
+    """The model, what computes, and whether rewards are z-scores."""
 
     status: Literal["ok"] = "ok"
     model: str
     computes_on: str
     max_length: int
+    normalized: bool

@@ -95,6 +95,7 @@ class RewardService:
             model=self._name,
             computes_on=self._scorer.backend.name,
             max_length=self._scorer.encoder.contract.max_length,
+            normalized=self._scorer.z_scores_by is not None,
         )
 
     async def show_metrics(self) -> Response:

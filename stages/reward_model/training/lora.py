@@ -11,18 +11,20 @@ from reward_model.common.errors import UserError, first_line
 from reward_model.modeling.head import reward_head
 from reward_model.params import LoraParams
 
+ADAPTER_NAME = "reward"
+
 
 @contextmanager
-def lora_adapters(model: PreTrainedModel, params: LoraParams) -> Iterator[None]:
+def lora_adapters(model: PreTrainedModel, params: LoraParams) -> Iterator[LoraModel | None]:
     """Train adapters and the reward head alone while the context lasts; if it ends well, merge them into the weights.
 
-    Without `params.enabled` it changes nothing.
+    Without `params.enabled` it changes nothing, and gives None.
 
     Raises:
         UserError: the model has none of `params.target_modules`.
     """
     if not params.enabled:
-        yield
+        yield None
         return
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,  # so that all-linear leaves out the reward head, which is trained whole
@@ -31,10 +33,10 @@ def lora_adapters(model: PreTrainedModel, params: LoraParams) -> Iterator[None]:
         target_modules=params.target_modules,
     )
     try:
-        adapted = LoraModel(model, config, "reward")
+        adapted = LoraModel(model, config, ADAPTER_NAME)
     except ValueError as error:
         raise UserError(f"train.lora.target_modules does not fit the base: {first_line(error)}") from None
     reward_head(model).requires_grad_(True)
-    yield
+    yield adapted
     adapted.merge_and_unload()
     model.requires_grad_(True)

@@ -22,6 +22,7 @@ from reward_model.modeling.device_check import Compute, choose_compute
 from reward_model.modeling.devices import choose_dtype, fsdp_enabled, world_size
 from reward_model.modeling.forward import get_layout, rewards, share_prefixes
 from reward_model.params import TrainParams
+from reward_model.training.adapter import Adapter
 from reward_model.training.callbacks import EvaluationCallback, ProgressBar, ResumeAndStopCallback, say
 from reward_model.training.checkpoints import Checkpoints
 from reward_model.training.compact_embeddings import train_used_embeddings_only
@@ -37,7 +38,7 @@ from reward_model.training.freezing import freeze_layers
 from reward_model.training.interrupt import StopRequest, catch_stop_signals
 from reward_model.training.lean_layers import lean_layers
 from reward_model.training.loggers import dvclive_callback
-from reward_model.training.lora import lora_adapters
+from reward_model.training.lora import ADAPTER_NAME, lora_adapters
 from reward_model.training.oom import DeviceFailed, release_memory
 from reward_model.training.rankings import count_rankings
 from reward_model.training.sampler import PairCollator, labelled_row
@@ -57,12 +58,14 @@ class TrainingResult:
         unseen: by number of the pair, margins that the model gave pairs of prompts before it was trained on any of the
             prompt, late in the training; empty where the weights are not those of the end of its only epoch.
         weights: all of them, on the main process, if the model holds only a share of each (FSDP); else None.
+        adapter: with LoRA, what was merged into the model.
     """
 
     summary: dict[str, Any]
     curve: list[dict[str, Any]] = field(default_factory=list)
     unseen: dict[int, float] = field(default_factory=dict)
     weights: dict[str, torch.Tensor] | None = None
+    adapter: Adapter | None = None
 
 
 @dataclass
@@ -206,7 +209,7 @@ def train(
         stack.enter_context(_rewards_as_forward(model))
         if checkpoints is None:
             checkpoints = Checkpoints(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "states")
-        stack.enter_context(lora_adapters(model, params.lora))
+        adapted = stack.enter_context(lora_adapters(model, params.lora))
         stack.enter_context(freeze_layers(model, params.freeze_layers))
         evaluated = list(validation[: params.eval_pairs]) if params.eval_steps is not None else []
         used = [*groups, *pairs_to_groups(evaluated)]
@@ -215,11 +218,13 @@ def train(
         training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, stop)
         trainer, compute = _train_where_possible(training, compute)
         weights = trainer.restore_best()
+        adapter = None if adapted is None else Adapter.copy_from(adapted, ADAPTER_NAME)
     return TrainingResult(
         summarize(trainer, params, compute, get_layout(model)),
         build_curve(trainer.state.log_history),
         dict(trainer.unseen) if trainer.kept_step == trainer.state.global_step else {},
         weights,
+        adapter,
     )
 
 

@@ -1,0 +1,91 @@
+"""The scoring contract of reward models made elsewhere, as their own files imply it."""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
+
+from reward_model.common.errors import UserError, first_line
+from reward_model.contract.base_tokenizer import load_transformers_tokenizer
+from reward_model.contract.chat_template import TemplateRefuses, render_chat
+from reward_model.contract.classifier import require_reward_model
+from reward_model.contract.encoder import (
+    CONTRACT_VERSION,
+    PROBE,
+    Encoder,
+    ScoringContract,
+    encode_text,
+    hash_text,
+)
+
+UNKNOWN_LENGTH = int(1e30)  # what transformers says of tokenizers without a limit
+
+
+def derive_encoder(folder: Path) -> Encoder:
+    """An encoder that renders and encodes conversations as transformers does with the model in `folder`.
+
+    Its chat template is the model's own; its limit, the model's positions or those of its tokenizer.
+
+    Raises:
+        UserError: the model is no sequence classifier with one label, or has no config, tokenizer or chat template that
+            can be used.
+    """
+    require_reward_model(folder)
+    config = _read_config(folder)
+    tokenizer = load_transformers_tokenizer(folder)
+    pad_token_id = config.pad_token_id
+    template = _read_template(tokenizer, folder)
+    end = _encode_probe(tokenizer, template, folder)[-1]
+    if end == pad_token_id:
+        # Transformers reads the reward at the last token that is no pad token.
+        template = _without_last(template, str(tokenizer.convert_ids_to_tokens(end)))
+        end = _encode_probe(tokenizer, template, folder)[-1]
+    tokenizer.chat_template = template
+    # Without a pad token any other one fills batches.
+    filler = end if pad_token_id is None or pad_token_id < 0 else pad_token_id
+    contract = ScoringContract(CONTRACT_VERSION, _max_length(config, tokenizer), end, filler, hash_text(template))
+    with TemporaryDirectory() as scratch:
+        tokenizer.save_pretrained(scratch)
+        return Encoder(Path(scratch), contract)
+
+
+def _read_config(folder: Path) -> PreTrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder} has no config that transformers can read: {first_line(error)}") from None
+    return config.get_text_config()
+
+
+def _read_template(tokenizer: PreTrainedTokenizerFast, folder: Path) -> str:
+    try:
+        return tokenizer.get_chat_template()
+    except ValueError:
+        raise UserError(
+            f"{folder} has no chat template, so how it takes a prompt and its response is not known: "
+            "put the one that it was trained with there, as chat_template.jinja"
+        ) from None
+
+
+def _encode_probe(tokenizer: PreTrainedTokenizerFast, template: str, folder: Path) -> list[int]:
+    try:
+        text = render_chat(template, PROBE, tokenizer.special_tokens_map)
+    except TemplateRefuses as reason:
+        raise UserError(f"{folder}: no conversation can be rendered: {reason}") from None
+    return encode_text(tokenizer.backend_tokenizer, text)
+
+
+def _without_last(template: str, token: str) -> str:
+    return (
+        "{% set conversation %}{{ '' }}" + template + "{% endset %}"
+        "{{ conversation if add_generation_prompt else conversation.removesuffix(" + repr(token) + ") }}"
+    )
+
+
+def _max_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast) -> int:
+    """The tokens that both the model and its tokenizer take."""
+    limits = (getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
+    return min(
+        (limit for limit in limits if isinstance(limit, int) and 0 < limit < UNKNOWN_LENGTH), default=sys.maxsize
+    )

@@ -1,0 +1,43 @@
+"""Where the model to score with is. Imported before what keeps the Hugging Face libraries off the hub."""
+
+from pathlib import Path
+
+from reward_model.common.errors import UserError
+from reward_model.common.files import CHECKSUMS_FILE
+from reward_model.contract.encoder import CONTRACT_FILE
+from reward_model.data.hub import download_model
+
+HUB = "hub:"
+EXPORTED_FILES = (CHECKSUMS_FILE, "*.onnx", "*.onnx.data")  # of an export of this project, beside a model's usual ones
+ADAPTER_FILE = "adapter_config.json"
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: a folder, or hub:NAME or hub:NAME@REVISION, which is downloaded into the cache of the Hugging Face hub.
+
+    Raises:
+        UserError: there is no model, or it cannot be fetched.
+    """
+    if name.startswith(HUB):
+        of_hub, _, revision = name.removeprefix(HUB).partition("@")
+        folder = download_model(of_hub, revision or "main", more=EXPORTED_FILES)
+    else:
+        folder = Path(name)
+    if (folder / "config.json").exists():
+        return folder
+    if (folder / ADAPTER_FILE).exists():
+        raise UserError(f"{name} is an adapter without its base: merge the two, and score with what comes out")
+    raise UserError(f"no trained model in {name}: run `make repro`, which trains and exports one")
+
+
+def is_made_here(folder: Path) -> bool:
+    """Whether a file is there that every reward model made here has."""
+    return (folder / CONTRACT_FILE).exists() or (folder / CHECKSUMS_FILE).exists()
+
+
+def has_onnx(folder: Path) -> bool:
+    """Whether the model was exported here as ONNX."""
+    return (folder / CONTRACT_FILE).exists() and (folder / "model.onnx").exists()
