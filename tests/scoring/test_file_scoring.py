@@ -425,7 +425,7 @@ def test_rows_are_read_as_they_are_scored(
 ) -> None:
     """Constant memory: never more than a window is held."""
     held = []
-    windows = file_scoring._windows
+    windows = file_scoring.split_windows
     monkeypatch.setattr(
         file_scoring, "_windows", lambda rows, size: (held.append(len(w)) or w for w in windows(rows, size))
     )
