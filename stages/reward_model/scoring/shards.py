@@ -31,15 +31,12 @@ class Shard:
 def find_shards(inputs: Sequence[str], output: Path) -> list[Shard]:
     """The shards in the order of the inputs: files, folders, and patterns such as `rows/*.jsonl`.
 
-    Those of a folder keep their place below it.
+    Those of a folder keep their place below it. What lies in the output folder is left out.
 
     Raises:
-        UserError: nothing is there, two shards would get one name, or the output folder is where the inputs are.
+        UserError: nothing is there, or two shards would get one name.
     """
-    shards = [shard for text in inputs for shard in _shards_at(text)]
-    for shard in shards:
-        if output.resolve() in shard.source.resolve().parents:
-            raise UserError(f"{shard.source} is in the output folder {output}: give the output another folder")
+    shards = [shard for text in inputs for shard in _shards_at(text, output.resolve())]
     first: dict[str, Path] = {}
     for shard in shards:
         if other := first.get(shard.name):
@@ -48,7 +45,7 @@ def find_shards(inputs: Sequence[str], output: Path) -> list[Shard]:
     return shards
 
 
-def _shards_at(text: str) -> list[Shard]:
+def _shards_at(text: str, output: Path) -> list[Shard]:
     if text == STDIO:
         raise UserError("workers read files, not stdin")
     path = Path(text)
@@ -57,9 +54,10 @@ def _shards_at(text: str) -> list[Shard]:
         Shard(file, _output_name(file.relative_to(place) if place.is_dir() else Path(file.name)))
         for place in found
         for file in data_files(place, "--input")
+        if output not in file.resolve().parents
     ]
     if not shards:
-        raise UserError(f"{text}: no file of rows is there")
+        raise UserError(f"{text}: no file of rows is there, or in the output folder only")
     return shards
 
 
