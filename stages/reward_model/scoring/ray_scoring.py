@@ -124,13 +124,18 @@ def running_ray(ray: Any, address: str | None, workers: int) -> Iterator[None]:
     Raises:
         UserError: it does not answer.
     """
-    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    package = Path(__file__).parents[2]
+    options = {
+        "logging_level": "ERROR",
+        "log_to_driver": False,
+        "runtime_env": {"env_vars": {"PYTHONPATH": f"{package}{os.pathsep}${{PYTHONPATH}}"}},
+    }
     try:
         if address is None:
-            ray.init("local", num_cpus=max(workers, os.cpu_count() or 1), include_dashboard=False, **quiet)
+            ray.init("local", num_cpus=max(workers, os.cpu_count() or 1), include_dashboard=False, **options)
         else:
             _check_answers(address)
-            ray.init(address, **quiet)
+            ray.init(address, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"Ray cannot be started: {first_line(error)}") from None
     try:
@@ -273,7 +278,8 @@ class WorkerPool:
                 raise error.cause from None
             raise
         except self._ray.exceptions.RayError as error:
-            raise UserError(f"a worker was lost for good: {first_line(error)}") from None
+            # What an actor that cannot even start says ends with the reason, e.g. that the project is not there.
+            raise UserError(f"a worker was lost for good: {str(error).strip().splitlines()[-1].strip()}") from None
 
 
 def _score(pool: WorkerPool, folder: ShardFolder, shards: Iterable[Shard], batch_size: int, bar: "tqdm[Any]") -> None:
