@@ -6,6 +6,7 @@ python stages/score.py --prompt "Question" --response_a "Good answer" --response
 python stages/score.py --prompt "Question" --responses "An answer" "Another" "A third"
 python stages/score.py --prompt @chat.json --text "The next turn"
 python stages/score.py --input pairs.jsonl --output scored.jsonl
+python stages/score.py --input rows/ --output scored/ --workers 4
 python stages/score.py --interactive
 python stages/score.py --model hub:NAME --text "Your text here"  another reward model, made here or elsewhere
 
@@ -25,6 +26,7 @@ from reward_model.common.errors import UserError, run
 from reward_model.scoring.model_folder import find_model, has_onnx
 
 if TYPE_CHECKING:
+    from reward_model.scoring.file_scoring import FileReport
     from reward_model.scoring.manager import RewardModelManager
     from reward_model.scoring.prompts import Prompt
 
@@ -50,6 +52,9 @@ EXAMPLES = [
 def main() -> None:
     arguments = parse_arguments()
     arguments.model = find_model(arguments.model)
+    if arguments.workers is not None:
+        score_shards(arguments)
+        return
     from reward_model.scoring.manager import RewardModelManager
 
     manager = RewardModelManager(
@@ -103,14 +108,28 @@ def parse_arguments() -> argparse.Namespace:
         "Rows with text, prompt + response, prompt + chosen + rejected, or prompt + responses keep all their columns, "
         "and get rewards; one that cannot be scored gets an error, and the exit status is 1.",
     )
-    files.add_argument("--input", metavar="FILE", help=".jsonl, .csv or .parquet; - for stdin")
+    files.add_argument("--input", nargs="+", metavar="FILE", help=".jsonl, .csv or .parquet; - for stdin")
     files.add_argument("--output", metavar="FILE", help=".jsonl, .csv or .parquet; - for stdout")
     files.add_argument("--format", choices=["jsonl", "csv"], default="jsonl", help="of stdin and stdout")
     files.add_argument("--resume", action="store_true", help="continue an interrupted --output")
+    add_workers(parser)
     add_how(parser)
     arguments = parser.parse_args()
     check_combination(arguments)
     return arguments
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the options that score many files in parallel."""
+    group = parser.add_argument_group(
+        "many files in parallel",
+        "With --workers, --input takes files, folders and patterns, and --output is a folder, which gets a file of the "
+        "same name for each. The same command goes on after an interruption. Needs Ray: pip install '.[ray]'.",
+    )
+    group.add_argument("--workers", type=int, metavar="N", help="processes that compute, each with a model of its own")
+    group.add_argument(
+        "--ray-address", metavar="ADDRESS", help="of a Ray cluster, HOST:PORT or auto (default: this machine alone)"
+    )
 
 
 def add_how(parser: argparse.ArgumentParser) -> None:
@@ -173,8 +192,24 @@ def check_combination(given: argparse.Namespace) -> None:
         raise UserError("to score a file give both --input and --output")
     if given.resume and given.input is None:
         raise UserError("--resume needs --input and --output")
+    check_workers(given)
     if given.json and (given.input is not None or given.interactive or not chosen):
         raise UserError("--json goes with --text, --responses, or --response_a and --response_b")
+
+
+def check_workers(given: argparse.Namespace) -> None:
+    """Raise a `UserError` unless the options for many files go together."""
+    if given.workers is None:
+        if given.ray_address is not None:
+            raise UserError("--ray-address needs --workers")
+        if given.input is not None and (len(given.input) > 1 or Path(given.input[0]).is_dir()):
+            raise UserError("several files and folders are scored with --workers N")
+    elif given.workers < 1:
+        raise UserError(f"--workers must be 1 or more, not {given.workers}")
+    elif given.input is None:
+        raise UserError("--workers needs --input and --output")
+    elif given.resume:
+        raise UserError("--resume does not go with --workers, which always go on where they were interrupted")
 
 
 def parse_request(arguments: argparse.Namespace) -> tuple["Prompt", list[str]]:
@@ -234,7 +269,7 @@ def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> 
         print(f"note: {note}", file=sys.stderr)
     try:
         report = manager.score_file(
-            arguments.input,
+            arguments.input[0],
             arguments.output,
             resume=arguments.resume,
             progress=True,
@@ -244,12 +279,34 @@ def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> 
         if arguments.output != "-":
             print(f"interrupted: {arguments.output} has whole rows; --resume continues", file=sys.stderr)
         raise
+    tell_report(report, arguments.output, manager.max_length)
+
+
+def score_shards(arguments: argparse.Namespace) -> None:
+    """Score all of --input into the folder --output with --workers; exit status 1 if some rows could not be scored."""
+    from reward_model.scoring import ray_scoring
+
+    options = ray_scoring.ScorerOptions(
+        arguments.model.resolve(), arguments.device, arguments.dtype, arguments.batch_size, arguments.backend
+    )
+    try:
+        report, max_length = ray_scoring.score_shards(
+            options, arguments.input, Path(arguments.output), arguments.workers, arguments.ray_address
+        )
+    except KeyboardInterrupt:
+        print(f"interrupted: the same command goes on with {arguments.output}", file=sys.stderr)
+        raise
+    tell_report(report, arguments.output, max_length)
+
+
+def tell_report(report: "FileReport", output: str, max_length: int) -> None:
+    """Say what became of the rows; exit status 1 if some could not be scored."""
     rows = f"{report.rows} rows scored"
     if report.errors:
         rows = f"{report.rows - report.errors} of {rows}, the others have an `error`"
-    print(f"{rows} -> {arguments.output}", file=sys.stderr)
+    print(f"{rows} -> {output}", file=sys.stderr)
     if report.cut:
-        limit = f"the {manager.max_length} tokens that the model takes"
+        limit = f"the {max_length} tokens that the model takes"
         print(f"note: {report.cut} rows were longer than {limit}, and were cut to fit", file=sys.stderr)
     if report.errors:
         raise SystemExit(1)

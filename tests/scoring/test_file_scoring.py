@@ -425,9 +425,9 @@ def test_rows_are_read_as_they_are_scored(
 ) -> None:
     """Constant memory: never more than a window is held."""
     held = []
-    windows = file_scoring._windows
+    windows = file_scoring.split_windows
     monkeypatch.setattr(
-        file_scoring, "_windows", lambda rows, size: (held.append(len(w)) or w for w in windows(rows, size))
+        file_scoring, "split_windows", lambda rows, size: (held.append(len(w)) or w for w in windows(rows, size))
     )
     manager.score_file(write_as(tmp_path / "in.parquet", PAIRS), tmp_path / "out.parquet")
     assert held == [2] * 25

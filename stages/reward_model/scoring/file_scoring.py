@@ -93,29 +93,76 @@ def score_rows_of_file(
         raise UserError(f"{target} is the input: give the output another name")
     if resume and target == STDIO:
         raise UserError("only a file can be resumed, not stdout")
-    state = _state(scorer, target, resume)
-    bar = tqdm(total=_count(source, stdio_format) if progress else None, unit="row", disable=not progress)
+    bar = tqdm(total=count_rows(source, stdio_format) if progress else None, unit="row", disable=not progress)
     with bar, open_rows(source, stdio_format) as stream:
-        schema = _result_schema(stream, source)
-        _skip(stream, state, source, target)
-        bar.update(state.rows)
-        sink = open_sink(target, stdio_format, schema, state.position)
+        output = ScoredFile(stream, source, target, scorer.fingerprint, resume=resume, stdio_format=stdio_format)
+        bar.update(output.rows)
+        for window in split_windows(stream.rows, scorer.batch_size):
+            output.write(window, score_window(scorer, stream, window))
+            bar.update(len(window))
+        return output.finish()
+
+
+@dataclass(frozen=True)
+class ScoredWindow:
+    """The columns that each row of a window gets, how many rows have an error, and how many were cut."""
+
+    results: list[Row]
+    errors: int
+    cut: int
+
+
+class ScoredFile:
+    """The output of a file of rows, with the progress beside it that a resumed run needs.
+
+    Args:
+        stream: the rows of `source`; those that an interrupted run has written are taken from it.
+        source, target, resume, stdio_format: as `score_rows_of_file`.
+        fingerprint: the scorer's.
+
+    Raises:
+        UserError: as `score_rows_of_file`; also while rows are written.
+    """
+
+    def __init__(
+        self, stream: RowStream, source: str, target: str, fingerprint: str, *, resume: bool, stdio_format: str
+    ) -> None:
+        self._target = target
+        self._state = _state(fingerprint, target, resume)
+        schema = result_schema(stream, source)
+        _skip(stream, self._state, source, target)
+        self._sink = open_sink(target, stdio_format, schema, self._state.position)
         with writing(target):
             # In this order: a kill between the two must not leave another run's rows as this one's.
-            _save(state, target)
-            sink.begin()
-        for window in _windows(stream.rows, WINDOW_BATCHES * scorer.batch_size):
-            with writing(target):
-                sink.write(_scored(scorer, stream, window, state))
-                state.position = sink.position()
-                _save(state, target)
-            bar.update(len(window))
-        with writing(target):
-            sink.finish()
-            if target != STDIO:
-                _progress_file(target).unlink()
-            sink.discard_parts()
-    return FileReport(state.rows, state.errors, state.cut)
+            _save(self._state, target)
+            self._sink.begin()
+
+    @property
+    def rows(self) -> int:
+        """The rows written."""
+        return self._state.rows
+
+    def write(self, window: Sequence[StreamedRow], scored: ScoredWindow) -> None:
+        """Add the rows of a window with their results."""
+        state = self._state
+        with writing(self._target):
+            self._sink.write([_joined(row.values, result) for row, result in zip(window, scored.results, strict=True)])
+            state.rows += len(window)
+            state.errors += scored.errors
+            state.cut += scored.cut
+            for row in window:
+                state.digest = _digest(state.digest, row)
+            state.position = self._sink.position()
+            _save(state, self._target)
+
+    def finish(self) -> FileReport:
+        """Complete the file; its progress goes."""
+        with writing(self._target):
+            self._sink.finish()
+            if self._target != STDIO:
+                _progress_file(self._target).unlink()
+            self._sink.discard_parts()
+        return FileReport(self._state.rows, self._state.errors, self._state.cut)
 
 
 def rows_done(target: str) -> int:
@@ -125,20 +172,15 @@ def rows_done(target: str) -> int:
     return 0
 
 
-def _scored(scorer: Scorer, stream: RowStream, window: Sequence[StreamedRow], state: Progress) -> list[Row]:
-    """The rows of a window with their results; they are counted in `state`."""
+def score_window(scorer: Scorer, stream: RowStream, window: Sequence[StreamedRow]) -> ScoredWindow:
+    """The results of the rows of a window."""
     encoded = [_encode(scorer, stream, row) for row in window]
     groups = [group for _, group in encoded if not isinstance(group, str)]
     rewards = iter(scorer.rewards([group.ids for group in groups]))
     results = [
         {ERROR: group} if isinstance(group, str) else row_result(scorer, kind, next(rewards)) for kind, group in encoded
     ]
-    state.rows += len(window)
-    state.errors += len(window) - len(groups)
-    state.cut += sum(group.is_cut for group in groups)
-    for row in window:
-        state.digest = _digest(state.digest, row)
-    return [_joined(row.values, result) for row, result in zip(window, results, strict=True)]
+    return ScoredWindow(results, len(window) - len(groups), sum(group.is_cut for group in groups))
 
 
 def _joined(values: Row, result: Row) -> Row:
@@ -223,7 +265,7 @@ def row_result(scorer: Scorer, kind: str, rewards: list[float]) -> Row:
     }
 
 
-def _result_schema(stream: RowStream, source: str) -> Schema | None:
+def result_schema(stream: RowStream, source: str) -> Schema | None:
     """The columns of the output; None if rows have keys of their own."""
     if stream.schema is None:
         return None
@@ -237,7 +279,9 @@ def _result_schema(stream: RowStream, source: str) -> Schema | None:
     return stream.schema | added
 
 
-def _windows(rows: Iterator[StreamedRow], size: int) -> Iterator[list[StreamedRow]]:
+def split_windows(rows: Iterator[StreamedRow], batch_size: int) -> Iterator[list[StreamedRow]]:
+    """Rows to score together. In their last digits rewards depend on it, so it depends on nothing but the file."""
+    size = WINDOW_BATCHES * batch_size
     window: list[StreamedRow] = []
     characters = 0
     for row in rows:
@@ -250,15 +294,15 @@ def _windows(rows: Iterator[StreamedRow], size: int) -> Iterator[list[StreamedRo
         yield window
 
 
-def _state(scorer: Scorer, target: str, resume: bool) -> Progress:
+def _state(fingerprint: str, target: str, resume: bool) -> Progress:
     """Where to start: at the beginning, or where an interrupted run was."""
     path = _progress_file(target)
     if resume and Path(target).exists() and not path.exists():
         raise UserError(f"{target} was not interrupted, there is nothing to resume: without --resume it is made anew")
     if not resume or not path.exists():
-        return Progress(fingerprint=scorer.fingerprint)
+        return Progress(fingerprint=fingerprint)
     state = Progress(**read_json(path))
-    if state.fingerprint != scorer.fingerprint:
+    if state.fingerprint != fingerprint:
         raise UserError(f"{target} was begun with another model or precision: take that, or score without --resume")
     return state
 
@@ -286,7 +330,7 @@ def _digest(before: str, row: StreamedRow) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def _count(source: str, stdio_format: str) -> int | None:
+def count_rows(source: str, stdio_format: str) -> int | None:
     """The rows of a file, for the progress bar; None for stdin, which can be read once only."""
     if source == STDIO:
         return None

@@ -1,0 +1,117 @@
+"""How much faster two workers of `score.py --workers` are than one, and what is left of them if they are killed.
+
+    python tests/performance/scale_out.py [--rows 20000] [--shards 8] [--kills 10] [--model models/export]
+
+Scores the same shards three times on a Ray cluster of this machine, one thread to a worker: with one worker, with two,
+and with two of which one is killed (SIGKILL) at random moments. The last line is JSON: `rows`, `seconds_1` and
+`seconds_2` from the first row to the last, without the start, `speedup` (seconds_1 / seconds_2), `kills`, and `equal`:
+whether the three have the same bytes. Needs Ray (`pip install '.[ray]'`). Writes no tracked file.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+WORDS = ["boil", "water", "salt", "pasta", "answer", "question", "why", "because", "people", "often", "think", "good"]
+MAX_WORDS = 60
+WORKER = "ray::_Worker"  # how Ray names its process
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--model", type=Path, default=Path("models/export"))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_shards(folder / "in", options.rows, options.shards, chance)
+        seconds_1, _ = score(options, folder, "one", workers=1)
+        seconds_2, _ = score(options, folder, "two", workers=2)
+        moments = sorted(chance.uniform(0, seconds_2) for _ in range(options.kills))
+        _, kills = score(options, folder, "killed", workers=2, moments=moments)
+        contents = [read_shards(folder / name) for name in ("one", "two", "killed")]
+    print(
+        json.dumps(
+            {
+                "rows": options.rows,
+                "seconds_1": seconds_1,
+                "seconds_2": seconds_2,
+                "speedup": seconds_1 / seconds_2,
+                "kills": kills,
+                "equal": len(contents[0]) == options.shards and contents[0] == contents[1] == contents[2],
+            }
+        )
+    )
+
+
+def write_shards(folder: Path, rows: int, shards: int, chance: random.Random) -> None:
+    """Pairs of random words; the first shard has half of the rows."""
+    folder.mkdir()
+    sizes = [rows // 2] + [rows // 2 // (shards - 1)] * (shards - 1)
+    sizes[-1] += rows - sum(sizes)
+    for number, size in enumerate(sizes):
+        lines = (json.dumps({name: words(chance) for name in ("prompt", "chosen", "rejected")}) for _ in range(size))
+        (folder / f"part-{number}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def words(chance: random.Random) -> str:
+    return " ".join(chance.choices(WORDS, k=chance.randint(1, MAX_WORDS)))
+
+
+def score(
+    options: argparse.Namespace, folder: Path, name: str, workers: int, moments: Sequence[float] = ()
+) -> tuple[float, int]:
+    """Seconds from the first row to the last, and how many workers were killed: at `moments`, from the first row on."""
+    command = [sys.executable, "stages/score.py", "--model", str(options.model), "--workers", str(workers)]
+    command += ["--input", str(folder / "in"), "--output", str(folder / name)]
+    log = folder / f"{name}.log"
+    waiting = list(moments)
+    start = end = None
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(command, stderr=stderr, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    while process.poll() is None:
+        time.sleep(0.02)
+        now, bar = time.perf_counter(), log.read_text()
+        if start is None and f" 0/{options.rows} [" in bar:
+            start = now
+        if end is None and f" {options.rows}/{options.rows} [" in bar:
+            end = now
+        if start and not end and waiting and now - start >= waiting[0] and kill_worker(process.pid):
+            waiting.pop(0)
+    if process.returncode or start is None or end is None:
+        raise SystemExit(f"{name}: score.py ended with status {process.returncode}:\n{log.read_text()}")
+    return end - start, len(moments) - len(waiting)
+
+
+def kill_worker(driver: int) -> bool:
+    """Kill one of the workers that `driver` has started; False if there is none just now."""
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.name().startswith(WORKER) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    if found:
+        random.choice(found).kill()
+    return bool(found)
+
+
+def read_shards(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.jsonl"))}
+
+
+if __name__ == "__main__":
+    main()
