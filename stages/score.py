@@ -287,7 +287,12 @@ def score_shards(arguments: argparse.Namespace) -> None:
     from reward_model.scoring import ray_scoring
 
     options = ray_scoring.ScorerOptions(
-        arguments.model.resolve(), arguments.device, arguments.dtype, arguments.batch_size, arguments.backend
+        arguments.model.resolve(),
+        arguments.device,
+        arguments.dtype,
+        arguments.batch_size,
+        arguments.backend,
+        arguments.normalize,
     )
     try:
         report, max_length = ray_scoring.score_shards(

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import reward_model.common.environment  # noqa: F401
 from reward_model.common.errors import UserError
-from reward_model.common.files import CHECKSUMS_FILE, hash_file, hash_model_files
 from reward_model.contract.encoder import EncodedResponses, Encoder
 from reward_model.data.row_formats import Columns, InvalidRow, parse_sides
 from reward_model.evaluation.calibration import Calibration
-from reward_model.scoring.model_folder import find_model, is_made_here
+from reward_model.scoring.model_folder import find_model, is_made_here, model_digest
 from reward_model.scoring.prompts import Prompt
 from reward_model.scoring.scorer import Backend, Comparison, RankedResponse, Scorer
 
@@ -117,9 +116,7 @@ class RewardModelManager:
         calibration = Calibration.load(folder) if made_here else Calibration()
         if self.normalize and not (calibration.pairs and calibration.reward_std):
             raise UserError(f"{folder} has no mean and deviation of rewards, so they cannot be normalized")
-        # The list of checksums stands for all files of the model.
-        files = hash_file(folder / CHECKSUMS_FILE) if made_here else hash_model_files(folder)
-        fingerprint = f"{files} {backend.name}{' z-scores' if self.normalize else ''}"
+        fingerprint = f"{model_digest(folder)} {backend.name}{' z-scores' if self.normalize else ''}"
         given = calibration.of_z_scores() if self.normalize else calibration
         z_scores_by = calibration if self.normalize else None
         self._scorer = Scorer(backend, encoder, given, self.batch_size, fingerprint, z_scores_by)

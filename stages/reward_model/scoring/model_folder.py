@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reward_model.common.errors import UserError
-from reward_model.common.files import CHECKSUMS_FILE
+from reward_model.common.files import CHECKSUMS_FILE, hash_file, hash_model_files
 from reward_model.contract.encoder import CONTRACT_FILE
 from reward_model.data.hub import download_model
 
@@ -36,6 +36,11 @@ def find_model(name: str) -> Path:
 def is_made_here(folder: Path) -> bool:
     """Whether a file is there that every reward model made here has."""
     return (folder / CONTRACT_FILE).exists() or (folder / CHECKSUMS_FILE).exists()
+
+
+def model_digest(folder: Path) -> str:
+    """One SHA-256 for all files that rewards depend on; of a model made here it is that of its list of checksums."""
+    return hash_file(folder / CHECKSUMS_FILE) if is_made_here(folder) else hash_model_files(folder)
 
 
 def has_onnx(folder: Path) -> bool:

@@ -21,7 +21,6 @@ from typing import Any
 from tqdm import tqdm
 
 from reward_model.common.errors import UserError, first_line
-from reward_model.common.files import CHECKSUMS_FILE, hash_file
 from reward_model.data.readers import RowStream, StreamedRow, open_rows
 from reward_model.scoring.file_scoring import (
     FileReport,
@@ -33,6 +32,7 @@ from reward_model.scoring.file_scoring import (
     split_windows,
 )
 from reward_model.scoring.manager import RewardModelManager
+from reward_model.scoring.model_folder import model_digest
 from reward_model.scoring.scorer import Scorer
 from reward_model.scoring.shards import Shard, ShardFolder, check_columns, find_shards
 
@@ -52,19 +52,21 @@ class ScorerOptions:
     precision: str = "fp32"
     batch_size: int = 8
     backend: str = "auto"
+    normalize: bool = False
 
     def manager(self) -> RewardModelManager:
         """A manager without a model."""
-        return RewardModelManager(self.device, self.precision, self.batch_size, self.backend)
+        return RewardModelManager(self.device, self.precision, self.batch_size, self.backend, normalize=self.normalize)
 
     def settings(self) -> dict[str, str | int]:
         """What the rewards depend on, in the words of score.py."""
         return {
-            "model": hash_file(self.model / CHECKSUMS_FILE),
+            "model": model_digest(self.model),
             "--device": self.device,
             "--dtype": self.precision,
             "--batch-size": self.batch_size,
             "--backend": self.backend,
+            "--normalize": self.normalize,
         }
 
 
