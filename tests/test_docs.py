@@ -14,6 +14,7 @@ import yaml
 from conftest import DEFAULTS, ROOT, committed
 from reward_model.evaluation.report import results_table
 from reward_model.params import Params
+from tokenize_pairs import REASONS
 
 READMES = [f"{folder}README.md" for folder in ("", "stages/", "data/", "metrics/", "models/", "tests/")]
 TEXTS = {name: (ROOT / name).read_text() for name in READMES}
@@ -131,7 +132,7 @@ def reasons() -> set[str]:
     code = "\n".join(path.read_text() for path in (ROOT / "stages").rglob("*.py"))
     found = set(re.findall(r'(?:InvalidRow|\.reject)\(\s*"([^"]+)"', code))
     [repeats] = re.findall(r"reasons\.append\((.*)\)", code)
-    return found | set(re.findall(r'"(\w+)"', repeats))
+    return found | set(re.findall(r'"(\w+)"', repeats)) | set(REASONS)
 
 
 def test_every_reason_for_which_a_row_is_skipped_has_a_cure() -> None:
