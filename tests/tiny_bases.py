@@ -65,7 +65,7 @@ ARCHITECTURES = (
 
 def tiny_config(model_type: str, tokens: int) -> PreTrainedConfig:
     """A config of the architecture with small sizes."""
-    kind = CONFIG_MAPPING[model_type]
+    kind: Any = CONFIG_MAPPING[model_type]
     text = kind().get_text_config()
     own = OWN.get(model_type, {})
     sizes = SIZES | {"vocab_size": tokens} | {name: own[name] for name in own.keys() & SIZES.keys()}

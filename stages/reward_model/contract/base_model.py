@@ -4,6 +4,7 @@ Only then does every loader, a server for example, take the exported model witho
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig
@@ -68,7 +69,8 @@ def _has_linear_head_by_default(model_type: str) -> bool:
     if model_type not in CLASSIFIERS:
         return False
     try:
-        return has_linear_head(CONFIG_MAPPING[model_type](num_labels=1))
+        config_class: Any = CONFIG_MAPPING[model_type]
+        return has_linear_head(config_class(num_labels=1))
     except Exception:  # of whatever type: some have no sizes by default, and all of those have a linear head
         return True
 

@@ -69,7 +69,7 @@ def share_prefixes(model: PreTrainedModel, device: torch.device) -> Layout:
         The layout for its batches: padded ones, with the model as it was, for architectures that attend in ways of
         their own (state-space layers, sliding windows).
     """
-    own = model.config._attn_implementation
+    own = str(model.config._attn_implementation)
     attention = PACKED if device.type == "cpu" else MASKED
     padded, shared = (to_device(layout(PROBE, 0), model.device) for layout in (padded_batch, SHARED_PREFIX[attention]))
     with torch.no_grad(), _in_eval_mode(model), quiet_transformers():
