@@ -25,7 +25,7 @@ from reward_model.data.hub import download_dataset
 from reward_model.data.pairs import Pair, describe_skipped
 from reward_model.data.readers import data_files, read_rows
 from reward_model.data.splits import SPLITS
-from reward_model.data.tokens import count_cuts, encode_pairs
+from reward_model.data.tokens import SAME_TOKENS, count_cuts, encode_pairs, has_equal_sides
 from reward_model.params import EvaluateParams, load_params
 
 SEEN = ("train", "validation")  # splits whose prompts the model, or its temperature, was fitted on
@@ -125,8 +125,11 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
             continue
         try:
             encoded_rows, encoded = encode_pairs(encoder, [item.pair for item in items])
-        except TemplateRefuses:
-            parsed.reject("refused_by_template", first.to_record())
+        except TemplateRefuses as refusal:
+            parsed.reject(refusal.reason, first.to_record())
+            continue
+        if any(map(has_equal_sides, encoded_rows)):  # the row's other pairs alone are another task
+            parsed.reject(SAME_TOKENS, first.to_record())
             continue
         kept += items
         rows += [{**row, **item.places, "format": row_format} for item, row in zip(items, encoded_rows, strict=True)]

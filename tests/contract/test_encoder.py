@@ -165,18 +165,6 @@ def test_templates_are_rendered_as_transformers_renders_them(tmp_path: Path, nam
         assert found == expected
 
 
-def test_a_template_that_prints_the_date_prints_none(tmp_path: Path) -> None:
-    encoder = encoder_at(
-        tmp_path,
-        chat_template="{% if strftime_now is defined %}{% set date = strftime_now('%d') %}"
-        "{% else %}{% set date = 'no date' %}{% endif %}{{ date }}"
-        "{% for m in messages %}{{ m.content }}{% endfor %}<|im_end|>",
-    )
-    assert encoder.render([user("Q")]) == "no dateQ<|im_end|>"
-    with pytest.raises(UserError, match="strftime_now"):
-        encoder_at(tmp_path, chat_template="{{ strftime_now('%d') }}{{ messages[0].content }}<|im_end|>")
-
-
 def test_an_encoder_needs_its_folder_no_more_once_it_is_loaded(encoder: Encoder) -> None:
     """Another model may take the folder's place while this one scores."""
     fresh = Encoder.load(encoder.folder)

@@ -1,33 +1,46 @@
 """A base model's tokenizer, put under the scoring contract: a closed chat template, a free pad token."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
+from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from reward_model.common.errors import UserError, first_line
+from reward_model.common.files import read_json, write_json
 from reward_model.contract.chat_template import TemplateRefuses, render_chat
 from reward_model.contract.classifier import is_reward_model
 from reward_model.contract.encoder import (
     CONTRACT_VERSION,
     PROBE,
     TEMPLATE_FILE,
+    TOKENIZER_CONFIG_FILE,
     Encoder,
     ScoringContract,
+    control_tokens,
     encode_text,
     hash_text,
     write_contract,
 )
 
-# For bases without a chat template of their own.
+# For bases without a chat template of their own; after the BOS token, if the base's tokenizer adds one.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | capitalize + ': ' + message['content'] + '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
 )
 PAD_TOKENS = ("<|endoftext|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<unk>")
 NEW_PAD_TOKEN = "<|pad|>"
-# How templates ask for today's date (Llama 3.2 and others); a reward must not change from day to day.
-DATE_IS_KNOWN = "strftime_now is defined"
+# What templates that ask for today's date are told: a reward must not change from day to day.
+FIXED_DATE = datetime(2024, 7, 26)
+DATE_DIRECTIVES = (
+    *("%a", "%A", "%w", "%d", "%b", "%B", "%m", "%y", "%Y", "%H", "%I", "%p", "%M", "%S", "%f", "%j", "%U", "%W", "%c"),
+    *("%x", "%X", "%G", "%u", "%V", "%z", "%Z"),
+)
+DATE_MACRO = "{% macro strftime_now(format) %}"
+# Common ones that not every system knows.
+MORE_DIRECTIVES = {"%-d": "26", "%-m": "7", "%-H": "0", "%-I": "12", "%-M": "0", "%-S": "0", "%-j": "208"}
+MORE_DIRECTIVES |= {"%e": "26", "%h": "Jul", "%F": "2024-07-26", "%D": "07/26/24", "%T": "00:00:00", "%R": "00:00"}
 
 
 def contract_encoder(base: Path, max_length: int, folder: Path) -> Encoder:
@@ -37,11 +50,18 @@ def contract_encoder(base: Path, max_length: int, folder: Path) -> Encoder:
         UserError: no usable tokenizer in `base`.
     """
     tokenizer = load_transformers_tokenizer(base)
+    _find_control_tokens_everywhere(tokenizer)
     tokenizer.chat_template = _closed_template(tokenizer, base)
-    probe = _encode_probe(tokenizer, base)
+    adds_tokens = tokenizer.num_special_tokens_to_add() > 0
+    if adds_tokens:  # which the template has; whoever uses the exported model would have them twice
+        tokenizer.add_bos_token = tokenizer.add_eos_token = False
+    probe = encode_text(tokenizer.backend_tokenizer, _render_probe(tokenizer, base))
     tokenizer.pad_token = _free_pad_token(tokenizer, set(probe))
     tokenizer.padding_side = "right"
     tokenizer.save_pretrained(folder)
+    if adds_tokens:  # some classes (CodeLlama's) do so whatever tokenizer.json says; this one is what is in there
+        config = read_json(folder / TOKENIZER_CONFIG_FILE)
+        write_json(folder / TOKENIZER_CONFIG_FILE, config | {"tokenizer_class": PreTrainedTokenizerFast.__name__})
     template = tokenizer.get_chat_template()
     if not (folder / TEMPLATE_FILE).exists():
         raise UserError(f"{base}: its tokenizer does not save its chat template as {TEMPLATE_FILE}")
@@ -60,11 +80,24 @@ def load_transformers_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what the tokenizers library raises has no other type
         raise UserError(f"{folder} has no usable tokenizer: {first_line(error)}") from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"{folder} has no usable tokenizer: it has no tokenizer.json, nor can transformers make one")
+    # Of whoever saved it, for one call.
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
     return tokenizer
+
+
+def _find_control_tokens_everywhere(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Let control tokens be found whatever stands beside them, and before the text is normalized."""
+    backend = tokenizer.backend_tokenizer
+    control = control_tokens(backend, tokenizer.special_tokens_map)
+    for token in backend.get_added_tokens_decoder().values():
+        if token.content in control and (token.normalized or token.single_word):
+            blanks = {"lstrip": token.lstrip, "rstrip": token.rstrip}
+            backend.add_special_tokens([AddedToken(token.content, special=True, normalized=False, **blanks)])
 
 
 def _closed_template(tokenizer: PreTrainedTokenizerFast, base: Path) -> str:
@@ -72,8 +105,8 @@ def _closed_template(tokenizer: PreTrainedTokenizerFast, base: Path) -> str:
     try:
         original = tokenizer.get_chat_template()
     except ValueError:
-        original = PLAIN_TEMPLATE
-    original = original.replace(DATE_IS_KNOWN, "false")
+        original = ("{{ bos_token }}" if _adds_bos(tokenizer) else "") + PLAIN_TEMPLATE
+    original = with_fixed_date(original)
     if tokenizer.chat_template is not None and is_reward_model(base):
         return original  # its head reads where this ends
     closed = (
@@ -81,11 +114,28 @@ def _closed_template(tokenizer: PreTrainedTokenizerFast, base: Path) -> str:
         "{{ conversation if add_generation_prompt else conversation.rstrip() }}"
     )
     tokenizer.chat_template = closed
-    if _encode_probe(tokenizer, base)[-1] not in tokenizer.all_special_ids:
+    if not _render_probe(tokenizer, base).endswith(tuple(tokenizer.all_special_tokens)):
         if tokenizer.eos_token is None:
             raise UserError("the base's tokenizer has no end-of-turn token: set eos_token in its tokenizer_config.json")
         closed += "{{ '' if add_generation_prompt else " + repr(tokenizer.eos_token) + " }}"
     return closed
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerFast) -> bool:
+    ids = tokenizer(PROBE[0]["content"])["input_ids"]
+    return tokenizer.bos_token is not None and ids[0] == tokenizer.bos_token_id
+
+
+def with_fixed_date(template: str) -> str:
+    """A template that asks for today's date, with a `strftime_now` of its own in place of transformers'."""
+    if "strftime_now" not in template or DATE_MACRO in template:
+        return template
+    values = {directive: FIXED_DATE.strftime(directive) for directive in DATE_DIRECTIVES} | MORE_DIRECTIVES
+    filters = "".join(f" | replace({directive!r}, {value!r})" for directive, value in values.items())
+    return (
+        DATE_MACRO + "{% for part in format.split('%%') %}"
+        "{{ '' if loop.first else '%' }}{{ part" + filters + " }}{% endfor %}{% endmacro %}" + template
+    )
 
 
 def _free_pad_token(tokenizer: PreTrainedTokenizerFast, used: set[int]) -> str:
@@ -99,9 +149,8 @@ def _free_pad_token(tokenizer: PreTrainedTokenizerFast, used: set[int]) -> str:
     return NEW_PAD_TOKEN
 
 
-def _encode_probe(tokenizer: PreTrainedTokenizerFast, base: Path) -> list[int]:
+def _render_probe(tokenizer: PreTrainedTokenizerFast, base: Path) -> str:
     try:
-        text = render_chat(tokenizer.get_chat_template(), PROBE, tokenizer.special_tokens_map)
+        return render_chat(tokenizer.get_chat_template(), PROBE, tokenizer.special_tokens_map)
     except TemplateRefuses as reason:
         raise UserError(f"{base}: no conversation can be rendered: {reason}") from None
-    return encode_text(tokenizer.backend_tokenizer, text)

@@ -14,9 +14,19 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from reward_model.common.messages import Message
 
+SENTINEL = "314159265358979"  # a text that stands in no template
+
 
 class TemplateRefuses(ValueError):
     """The chat template does not render this conversation (most often, roles that do not alternate)."""
+
+    reason = "refused_by_template"  # under which such rows are counted
+
+
+class TurnDropped(TemplateRefuses):
+    """The chat template renders the conversation without one of its turns."""
+
+    reason = "dropped_turn"
 
 
 def render_chat(
@@ -47,6 +57,26 @@ def render_chat(
         )
     except (jinja2.TemplateError, TypeError, KeyError, IndexError, ValueError) as error:
         raise TemplateRefuses(f"the chat template refuses the conversation: {error}") from None
+
+
+@lru_cache(maxsize=1024)
+def dropped_turns(
+    template: str, roles: tuple[str, ...], special_tokens: tuple[tuple[str, str], ...]
+) -> tuple[int, ...]:
+    """The places of the turns that the template leaves out, without an error, of conversations with these roles.
+
+    Args:
+        template: Jinja source.
+        roles: of the turns.
+        special_tokens: names and texts, as for `render_chat`.
+    """
+    contents = [f"{SENTINEL}{place:06}" for place in range(len(roles))]
+    messages = [Message(role=role, content=content) for role, content in zip(roles, contents, strict=True)]
+    try:
+        rendered = render_chat(template, messages, dict(special_tokens))
+    except TemplateRefuses:  # which is told of the conversation itself
+        return ()
+    return tuple(place for place, content in enumerate(contents) if content not in rendered)
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from reward_model.common.errors import UserError, first_line
-from reward_model.contract.base_tokenizer import load_transformers_tokenizer
+from reward_model.contract.base_tokenizer import load_transformers_tokenizer, with_fixed_date
 from reward_model.contract.chat_template import TemplateRefuses, render_chat
 from reward_model.contract.classifier import require_reward_model
 from reward_model.contract.encoder import (
@@ -60,7 +60,7 @@ def _read_config(folder: Path) -> PreTrainedConfig:
 
 def _read_template(tokenizer: PreTrainedTokenizerFast, folder: Path) -> str:
     try:
-        return tokenizer.get_chat_template()
+        return with_fixed_date(tokenizer.get_chat_template())
     except ValueError:
         raise UserError(
             f"{folder} has no chat template, so how it takes a prompt and its response is not known: "

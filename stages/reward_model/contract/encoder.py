@@ -9,19 +9,19 @@ Needs neither torch nor transformers; `base_tokenizer` puts a base's tokenizer u
 """
 
 import hashlib
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from reward_model.common.errors import UserError
 from reward_model.common.files import read_json, write_json
 from reward_model.common.messages import Message
-from reward_model.contract.chat_template import render_chat
+from reward_model.contract.chat_template import TurnDropped, dropped_turns, render_chat
+from reward_model.contract.lookalikes import LookalikeEncoder
 from reward_model.contract.truncation import truncate
 
 CONTRACT_FILE = "scoring_contract.json"
@@ -59,11 +59,13 @@ class EncodedResponses:
         ids: one sequence per response; each ends in the end token.
         prompt_tokens_cut: tokens taken from the beginning of every sequence.
         response_tokens_cut: tokens taken from the middle of each response.
+        reduced_by_template: for each response, whether the chat template drops a part of it.
     """
 
     ids: list[TokenIds]
     prompt_tokens_cut: int
     response_tokens_cut: list[int]
+    reduced_by_template: list[bool]
 
     @property
     def is_cut(self) -> bool:
@@ -88,9 +90,7 @@ class Encoder:
         self.template = _read(folder / TEMPLATE_FILE)
         self.tokenizer = _load_tokenizer(folder)
         self._special_tokens = named_special_tokens(folder)
-        # Longest first: one control token may be the beginning of another.
-        tokens = sorted(control_tokens(self.tokenizer) | set(self._special_tokens.values()), key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+        self._lookalikes = LookalikeEncoder(self.tokenizer, control_tokens(self.tokenizer, self._special_tokens))
         self._check()
 
     @classmethod
@@ -115,16 +115,19 @@ class Encoder:
         """Encode each response as the assistant's answer to `prompt`, all cut alike to `max_length` tokens.
 
         Raises:
-            TemplateRefuses: the chat template does not take the prompt.
+            TemplateRefuses: the chat template does not take the prompt, or drops a turn of it.
         """
+        self._require_all_turns([*prompt, _answer("")])
         # Templates refuse to open an answer to nothing; the beginning of an empty answer is the same.
-        opening = self._ids(prompt, add_generation_prompt=True) if prompt else self._ids([_answer("")])
-        whole = [self._ids([*prompt, _answer(text)]) for text in responses]
+        _, opening = self._encode(prompt, add_generation_prompt=True) if prompt else self._encode([_answer("")])
+        encoded = [self._encode([*prompt, _answer(text)]) for text in responses]
+        whole = [ids for _, ids in encoded]
         # A token that straddles the border of prompt and response counts to the response.
         prompt_length = min(shared_prefix_length([opening, ids]) for ids in whole)
         ids, prompt_cut = truncate(whole, prompt_length, self.contract.max_length)
         response_cut = [len(before) - prompt_cut - len(after) for before, after in zip(whole, ids, strict=True)]
-        return EncodedResponses(ids, prompt_cut, response_cut)
+        reduced = [not _holds(rendered, text) for (rendered, _), text in zip(encoded, responses, strict=True)]
+        return EncodedResponses(ids, prompt_cut, response_cut, reduced)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         """The conversation as text, as the saved chat template has it.
@@ -134,13 +137,6 @@ class Encoder:
         """
         return render_chat(self.template, messages, self._special_tokens, add_generation_prompt=add_generation_prompt)
 
-    @cached_property
-    def _plain_tokenizer(self) -> Tokenizer:
-        """One that knows no control tokens: their text is encoded as any other. Seldom wanted, and slow to make."""
-        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
-        tokenizer.encode_special_tokens = True
-        return tokenizer
-
     def _check(self) -> None:
         end = encode_text(self.tokenizer, self.render(PROBE))[-1]
         if (end, hash_text(self.template)) != (self.contract.end_token_id, self.contract.chat_template_sha256):
@@ -148,30 +144,20 @@ class Encoder:
                 f"{self.folder}: the tokenizer or its chat template is not the one the model was trained with"
             )
 
-    def _ids(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> TokenIds:
-        if not any(self._control.search(text) for turn in messages for text in turn.values()):
-            return encode_text(self.tokenizer, self.render(messages, add_generation_prompt=add_generation_prompt))
-        return self._encode_lookalikes(messages, add_generation_prompt)
+    def _require_all_turns(self, messages: Sequence[Message]) -> None:
+        roles = tuple(turn["role"] for turn in messages)
+        dropped = dropped_turns(self.template, roles, tuple(self._special_tokens.items()))
+        for place in dropped:
+            if messages[place]["content"].strip():
+                raise TurnDropped(f"the chat template leaves out the {roles[place]} turn of the conversation")
 
-    def _encode_lookalikes(self, messages: Sequence[Message], add_generation_prompt: bool) -> TokenIds:
-        """Encode messages that hold the text of control tokens.
-
-        Such text is broken with a mark before rendering, so that only the template's own control tokens are whole; the
-        text between those is encoded, without the mark, in a mode that knows no control tokens.
-        """
-        mark = _absent_character(messages)
-        broken = [
-            {key: self._control.sub(lambda match: mark.join(match.group()), text) for key, text in turn.items()}
-            for turn in messages
-        ]
-        text = self.render(broken, add_generation_prompt=add_generation_prompt)
-        ids: TokenIds = []
-        position = 0
-        for match in self._control.finditer(text):
-            ids += encode_text(self._plain_tokenizer, text[position : match.start()].replace(mark, ""))
-            ids.append(cast(int, self.tokenizer.token_to_id(match.group())))
-            position = match.end()
-        return ids + encode_text(self._plain_tokenizer, text[position:].replace(mark, ""))
+    def _encode(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> tuple[str, TokenIds]:
+        """The rendered conversation and its ids."""
+        render = partial(self.render, add_generation_prompt=add_generation_prompt)
+        if self._lookalikes.is_needed(messages):
+            return self._lookalikes.encode(messages, render)
+        text = render(messages)
+        return text, encode_text(self.tokenizer, text)
 
 
 def write_contract(folder: Path, contract: ScoringContract) -> None:
@@ -192,9 +178,10 @@ def encode_text(tokenizer: Tokenizer, text: str) -> TokenIds:
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def control_tokens(tokenizer: Tokenizer) -> set[str]:
-    """The tokens that are not text."""
-    return {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+def control_tokens(tokenizer: Tokenizer, named: Mapping[str, str]) -> set[str]:
+    """The tokens that are not text: those marked as special, and those that have a name."""
+    added = tokenizer.get_added_tokens_decoder().values()
+    return {token.content for token in added if token.special or token.content in named.values()}
 
 
 def named_special_tokens(folder: Path) -> dict[str, str]:
@@ -212,6 +199,11 @@ def hash_text(text: str) -> str:
 
 def _answer(text: str) -> Message:
     return Message(role="assistant", content=text)
+
+
+def _holds(rendered: str, text: str) -> bool:
+    """Whether a rendered conversation has the whole text, blanks aside."""
+    return text.strip() in rendered or "".join(text.split()) in "".join(rendered.split())
 
 
 def _read(path: Path) -> str:
@@ -232,9 +224,3 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def _absent_character(messages: Sequence[Message]) -> str:
-    """A private-use character that no message holds."""
-    text = "".join(text for turn in messages for text in turn.values())
-    return next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)

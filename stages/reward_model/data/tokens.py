@@ -10,6 +10,7 @@ from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.pairs import Pair
 
 TokenRow = dict[str, Any]
+SAME_TOKENS = "same_tokens"  # what pairs with equal sides are counted as
 
 
 def encode_pairs(encoder: Encoder, pairs: Sequence[Pair]) -> tuple[list[TokenRow], EncodedResponses]:
@@ -28,13 +29,19 @@ def encode_pairs(encoder: Encoder, pairs: Sequence[Pair]) -> tuple[list[TokenRow
 
 
 def count_cuts(encoded: Sequence[EncodedResponses]) -> dict[str, int]:
-    """How many prompts and responses lost tokens to max_length, and how many tokens."""
+    """How many prompts and responses lost tokens to max_length, and how many tokens; and responses to the template."""
     return {
         "prompts_cut": sum(item.prompt_tokens_cut > 0 for item in encoded),
         "prompt_tokens_cut": sum(item.prompt_tokens_cut for item in encoded),
         "responses_cut": sum(cut > 0 for item in encoded for cut in item.response_tokens_cut),
         "response_tokens_cut": sum(sum(item.response_tokens_cut) for item in encoded),
+        "responses_reduced_by_template": sum(sum(item.reduced_by_template) for item in encoded),
     }
+
+
+def has_equal_sides(row: TokenRow) -> bool:
+    """Whether both sides of a row are the same tokens: what they differ in was cut, or dropped by the template."""
+    return row["chosen_ids"] == row["rejected_ids"]
 
 
 def read_training_rows(tokens: Path, degenerate_weight: float = 1.0) -> list[TokenRow]:

@@ -74,7 +74,7 @@ def packed_attention(
         (1, T, heads, size), and no attention weights.
 
     Raises:
-        ValueError: the layer attends through a sliding window or sinks, which the spans would ignore.
+        ValueError: the layer attends in a way of its own (a sliding window, sinks), which the spans would ignore.
     """
     if spans is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
@@ -104,15 +104,15 @@ def masked_attention(
     """Transformers' SDPA attention, for layers to which the mask of `batching.masked_batch` says all.
 
     Raises:
-        ValueError: the layer attends through a sliding window or sinks, which the mask does not know.
+        ValueError: the layer attends in a way of its own (a sliding window, sinks), which the mask does not know.
     """
     _refuse_other_attention(options)
     return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
 
 def _refuse_other_attention(options: dict[str, Any]) -> None:
-    if options.get("sliding_window") is not None or options.get("s_aux") is not None:
-        raise ValueError("sliding windows and attention sinks do not go with shared prefixes")
+    if any(options.get(name) is not None for name in ("sliding_window", "s_aux", "softcap", "position_bias")):
+        raise ValueError("sliding windows, sinks, capped scores and biases do not go with shared prefixes")
 
 
 def _attend(

@@ -145,7 +145,7 @@ def _leak(model: PreTrainedModel, batch: Batch, dtype: torch.dtype) -> float:
     """How much another last token of the first sequence changes what comes before it, and the other sequences."""
     first_end = int(batch["ends"][0])
     changed = batch["input_ids"].clone()
-    changed[0, first_end] = (changed[0, first_end] + 1) % int(model.config.vocab_size)
+    changed[0, first_end] = (changed[0, first_end] + 1) % int(model.config.get_text_config().vocab_size)
     seen = []
     for ids in (batch["input_ids"], changed):
         inputs = batch | {"input_ids": ids}

@@ -11,6 +11,7 @@ from reward_model.contract.encoder import Group
 from reward_model.modeling.attention import MASKED, PACKED, build_spans
 from reward_model.modeling.batching import Batch, Layout, masked_batch, packed_batch, padded_batch
 from reward_model.modeling.head import read_rewards
+from reward_model.modeling.quiet import quiet_transformers
 
 # The layouts in which responses share their prefix, by the attention that goes with them.
 SHARED_PREFIX: dict[str, Layout] = {PACKED: packed_batch, MASKED: masked_batch}
@@ -68,9 +69,10 @@ def share_prefixes(model: PreTrainedModel, device: torch.device) -> Layout:
         The layout for its batches: padded ones, with the model as it was, for architectures that attend in ways of
         their own (state-space layers, sliding windows).
     """
+    own = str(model.config._attn_implementation)
     attention = PACKED if device.type == "cpu" else MASKED
     padded, shared = (to_device(layout(PROBE, 0), model.device) for layout in (padded_batch, SHARED_PREFIX[attention]))
-    with torch.no_grad(), _in_eval_mode(model):
+    with torch.no_grad(), _in_eval_mode(model), quiet_transformers():
         expected = last_states(model, **padded)
         try:
             model.set_attn_implementation(attention)
@@ -79,7 +81,8 @@ def share_prefixes(model: PreTrainedModel, device: torch.device) -> Layout:
             found = torch.full_like(expected, torch.inf)
     tolerance = TOLERANCE if model.dtype == torch.float32 else TOLERANCE_HALF
     if not (found - expected).norm() <= tolerance * expected.norm():
-        model.set_attn_implementation("sdpa")
+        with quiet_transformers():
+            model.set_attn_implementation(own)
     return get_layout(model)
 
 

@@ -1,14 +1,11 @@
 """The reward model, a sequence classifier with one label: built, loaded, saved."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, set_seed
-from transformers.utils import logging
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import check_checksums, missing_input, read_json
@@ -16,6 +13,7 @@ from reward_model.contract.derived import derive_encoder
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.depth import cut_config
 from reward_model.modeling.head import HEAD, has_linear_head, start_head
+from reward_model.modeling.quiet import quiet_transformers
 
 
 def build_reward_model(base: Path, encoder: Encoder, seed: int, layers: int | None = None) -> PreTrainedModel:
@@ -43,7 +41,7 @@ def build_reward_model(base: Path, encoder: Encoder, seed: int, layers: int | No
     model.config.pad_token_id = encoder.contract.pad_token_id
     model.config.eos_token_id = encoder.contract.end_token_id
     tokens = encoder.tokenizer.get_vocab_size(with_added_tokens=True)
-    if tokens > model.config.vocab_size:
+    if tokens > model.config.get_text_config().vocab_size:
         model.resize_token_embeddings(tokens)
     return model
 
@@ -109,7 +107,7 @@ def _from_pretrained(folder: Path, layers: int | None = None) -> tuple[PreTraine
     if not (folder / "config.json").exists():  # transformers would look for it on the hub, and tell of that
         raise missing_input(folder / "config.json")
     try:
-        with _quiet():
+        with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, num_labels=1, local_files_only=True, trust_remote_code=False)
             if layers is not None:
                 cut_config(config, layers)
@@ -117,7 +115,7 @@ def _from_pretrained(folder: Path, layers: int | None = None) -> tuple[PreTraine
                 folder,
                 config=config,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
+                attn_implementation=None,  # sdpa, or eager for the architectures that have no other
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -126,17 +124,6 @@ def _from_pretrained(folder: Path, layers: int | None = None) -> tuple[PreTraine
         return model, set(loading["missing_keys"])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} is not a model that can be loaded: {first_line(error)}") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' report of what it loaded: what matters of it is checked."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _some(names: set[str]) -> str:
