@@ -23,7 +23,8 @@ from reward_model.data.evaluation_sets import HELDOUT
 from reward_model.data.external_formats import ExternalPair, parse_external_set
 from reward_model.data.hub import download_dataset
 from reward_model.data.pairs import Pair, describe_skipped
-from reward_model.data.readers import data_files, read_rows
+from reward_model.data.readers import ReadReport, find_files, read_rows
+from reward_model.data.sources import add_rejects
 from reward_model.data.splits import SPLITS
 from reward_model.data.tokens import count_cuts, encode_pairs
 from reward_model.params import EvaluateParams, load_params
@@ -91,8 +92,10 @@ def sources(params: EvaluateParams, max_length: int, folder: Path) -> Iterator[t
     yield MT_BENCH.stem, MT_BENCH
     if params.common_sense_pairs:
         yield COMMON_SENSE, write_common_sense(params.common_sense_pairs, max_length, folder)
-    path = Path(params.sets_path)
-    for file in data_files(path, "evaluate.sets_path"):
+    found = find_files(params.sets_path, "evaluate.sets_path")
+    if note := found.unread_note():
+        print(note)
+    for file in found.files:
         yield file.name.split(".")[0], file
     for text in params.hub_sets:
         hub_set = HubSet(text, folder)
@@ -114,7 +117,9 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
     Raises:
         UserError: the file cannot be read, or holds no pair.
     """
-    row_format, pairs, parsed = parse_external_set(read_rows(path), name)
+    report = ReadReport()
+    row_format, pairs, parsed = parse_external_set(read_rows(path, report), name)
+    add_rejects(parsed, report)
     kept: list[ExternalPair] = []
     rows, cuts = [], []
     for _, group in groupby(pairs, key=lambda item: item.row):

@@ -6,6 +6,7 @@ data/pairs holds train, validation and heldout; degenerate: responses made to be
 rejects: every row that gave no pair, with the reason. For the sample, judges: what other models say of its pairs.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,20 +29,28 @@ from reward_model.data.pairs import (
     require_columns,
 )
 from reward_model.data.rankings import comparisons, expand_rankings, is_ranking
-from reward_model.data.readers import read_rows
+from reward_model.data.readers import ReadReport, expand_home, find_files, read_rows
 from reward_model.data.row_formats import Columns, InvalidRow
+from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt
 from reward_model.data.splits import choose_pairs, split_pairs
-from reward_model.params import DataParams, load_params
+from reward_model.params import DataParams, DataSource, load_params
 
 RAW = Path("data/raw")
+MAX_FILES = 20  # listed in the metrics
 
 
 def main() -> None:
     data = load_params().data
-    parsed = parse_source(data)
+    sources = [parse_source(source) for source in single_sources(data)]
+    parsed, mixture = sources[0][0], None
+    if data.sources is not None and data.source == "path":
+        mixture = join_sources(data.sources, [own for own, _ in sources])
+        parsed = mixture.parsed
     mt_bench = [pair_from_row(row, Columns(), "") for row in read_rows(RAW / "mt_bench_human.jsonl")]
     voted = parse_votes(data) if data.source == "sample" and data.sample_labels == "votes" else None
-    splits, counts = make_splits(parsed, voted, {pair.prompt_id for pair in mt_bench}, data)
+    splits, counts = make_splits(parsed, voted, {pair.prompt_id for pair in mt_bench}, data, mixture)
+    if data.source == "path":
+        counts["files"] = largest_files([report.rows for _, report in sources])
     degenerate = training_pairs(splits["train"], data.degenerate_per_prompt, data.seed)
     counts["degenerate"] = count_kinds(degenerate)
     with new_folder(Path("data/pairs")) as folder:
@@ -56,11 +65,42 @@ def main() -> None:
     print(summary(counts))
 
 
-def parse_source(data: DataParams) -> ParsedPairs:
-    """Read the pairs that `data.source` names."""
+def single_sources(data: DataParams) -> list[DataParams]:
+    """The params of each source: those of `data.sources`, or else `data` itself."""
+    if data.sources is None or data.source != "path":
+        return [data]
+    columns = [{name: value for name, value in asdict(own).items() if value is not None} for own in data.sources]
+    watched = absolute(expand_home(data.path))
+    for own in columns:
+        own.pop("weight", None)
+        if not absolute(expand_home(own["path"])).is_relative_to(watched):
+            raise UserError(
+                f"data.sources: {own['path']} is not below data.path ({data.path}), where DVC looks for changes: move "
+                "it there, or set data.path to a folder that holds all sources"
+            )
+    return [replace(data, sources=None, **own) for own in columns]
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root, without `..`; links stay, since DVC looks behind them."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def join_sources(sources: list[DataSource], parsed: list[ParsedPairs]) -> Mixture:
+    """Put the pairs of `data.sources` together."""
+    weights = [source.weight for source in sources if source.weight is not None]
+    return Mixture.join([source.path for source in sources], weights or None, parsed)
+
+
+def parse_source(data: DataParams) -> tuple[ParsedPairs, ReadReport]:
+    """Read the pairs that `data.source` names, and say what is left out of them."""
+    report = ReadReport()
     if data.source == "sample":
-        return parse_pairs(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval)
-    path = Path(data.path) if data.source == "path" else RAW / "hub.parquet"
+        return parse_pairs(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval), report
+    found = find_files(data.path if data.source == "path" else str(RAW / "hub.parquet"))
+    for line in (found.unread_note(), found.splits_warning()):
+        if line is not None:
+            print(line)
     columns = Columns(
         data.prompt_column,
         data.chosen_column,
@@ -69,11 +109,22 @@ def parse_source(data: DataParams) -> ParsedPairs:
         data.source_column,
         data.preference_column,
     )
-    default_source = path.name.split(".")[0] if data.source == "path" else data.source
+    default_source = found.name if data.source == "path" else data.source
     to_pair = from_columns(columns, default_source, keep_ties=data.keep_ties)
-    parsed = parse_pairs(expand_rankings(read_rows(path), columns), to_pair)
+    parsed = parse_pairs(expand_rankings(read_rows(found, report), columns), to_pair)
     require_columns(parsed, columns)
-    return parsed
+    add_rejects(parsed, report)
+    for reason, row in {reason: row for reason, row in reversed(report.rejects)}.items():
+        print(f"first {reason}: {row['file']}, {row['place']} {row['fault']}")
+    return parsed, report
+
+
+def largest_files(reports: list[dict[str, int]]) -> dict[str, int]:
+    """The rows of each file; of many files, those of the largest, and of all others together."""
+    files = {file: rows for report in reports for file, rows in report.items()}
+    shown = sorted(files, key=lambda file: -files[file])[:MAX_FILES]
+    others = sum(files.values()) - sum(files[file] for file in shown)
+    return {**{file: files[file] for file in files if file in shown}, **({"others": others} if others else {})}
 
 
 def parse_votes(data: DataParams) -> ParsedPairs:
@@ -136,7 +187,11 @@ def split_by_params(pairs: list[Pair], data: DataParams) -> dict[str, list[Pair]
 
 
 def make_splits(
-    parsed: ParsedPairs, voted: ParsedPairs | None, external_prompts: set[str], data: DataParams
+    parsed: ParsedPairs,
+    voted: ParsedPairs | None,
+    external_prompts: set[str],
+    data: DataParams,
+    mixture: Mixture | None = None,
 ) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
     """Split by prompt, and limit the pairs of each split. Ties are for training alone: there is nothing to get right.
 
@@ -145,6 +200,7 @@ def make_splits(
         voted: the pairs to train on, where they are others than those to evaluate on.
         external_prompts: ids of prompts that stay out of training and validation.
         data: the section of params.yaml.
+        mixture: the sources of the pairs, if there are several.
 
     Returns:
         The pairs by split, and the counts for metrics/data.json.
@@ -164,13 +220,17 @@ def make_splits(
         splits[name] = [pair for pair in splits[name] if not pair.is_tie]
     available = {name: len(pairs) for name, pairs in splits.items()}
     most = {"train": data.max_samples, "validation": data.max_eval_samples, "heldout": data.max_eval_samples}
-    splits = {name: choose_pairs(pairs, most[name], data.seed) for name, pairs in splits.items()}
+    if data.max_pairs_per_prompt is not None:
+        splits["train"] = limit_per_prompt(splits["train"], data.max_pairs_per_prompt, data.seed)
+    mixed = {} if mixture is None else {"train": mixture.choose(splits["train"], most["train"], data.seed)}
+    splits = {name: choose_pairs(pairs, most[name], data.seed) for name, pairs in splits.items()} | mixed
     check_not_empty(splits, parsed)
     counts = {
         "source": data.source,
         **parsed.counts(),
         **({"votes": voted.counts()} if voted is not None else {}),
         "prompts_of_mt_bench_removed": leaked,
+        **({"sources": mixture.counts(splits)} if mixture is not None else {}),
         **({"ties_not_evaluated": sum(map(len, ties.values()))} if data.keep_ties else {}),
         "available": available,
         "splits": {name: describe(pairs) for name, pairs in splits.items()},
@@ -205,9 +265,15 @@ def summary(counts: dict[str, Any]) -> str:
     skipped = describe_skipped(counts["skipped"])
     sizes = ", ".join(f"{name} {split['pairs']}" for name, split in counts["splits"].items())
     degenerate = sum(counts["degenerate"].values())
+    files = counts.get("files", {})
+    read = "\nread: " + ", ".join(f"{file} {rows}" for file, rows in files.items()) if len(files) > 1 else ""
+    shares = "".join(
+        f"\n{path}: {own['rows']} rows, {own['kept']} pairs kept, {own['train']} to train on"
+        for path, own in counts.get("sources", {}).items()
+    )
     return (
-        f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {skipped}\npairs: {sizes}; + {degenerate} "
-        "degenerate for training"
+        f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {skipped}{read}{shares}\n"
+        f"pairs: {sizes}; + {degenerate} degenerate for training"
     )
 
 

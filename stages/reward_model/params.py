@@ -44,6 +44,20 @@ class BaseParams:
 
 
 @dataclass(frozen=True, config=_strict)
+class DataSource:
+    """One of several sources of pairs; columns that are not given are those of `DataParams`."""
+
+    path: Text
+    weight: Annotated[Float, Field(gt=0)] | None = None
+    prompt_column: Text | None = None
+    chosen_column: Text | None = None
+    rejected_column: Text | None = None
+    margin_column: Text | None = None
+    source_column: Text | None = None
+    preference_column: Text | None = None
+
+
+@dataclass(frozen=True, config=_strict)
 class DataParams:
     """The preference pairs, and how they are split."""
 
@@ -55,7 +69,14 @@ class DataParams:
         description="labels of the sample's training pairs: `agreed`, where two annotators agree; `votes`, the mean "
         "vote of two or more of its 16 annotators as preference (with `keep_ties` where it is 0.5, too)"
     )
-    path: Text = Field(description="file or folder, for `path`: JSONL, JSON, CSV or Parquet, plain or gzipped")
+    path: Text = Field(
+        description="file or folder, for `path`: JSONL, JSON, CSV, TSV, Parquet or Arrow, plain or compressed"
+    )
+    sources: Annotated[list[DataSource], Field(min_length=1)] | None = Field(
+        description="for `path`: several sources, each with a `path` below `data.path` (file, folder or pattern), a "
+        "`weight` and `…_column` keys of its own; weights are shares of the training pairs; null: `data.path` alone"
+    )
+    config: Text | None = Field(description="configuration of the data set, for `hub:NAME`; null: its only one")
     revision: Text = Field(description="branch, tag or commit on the hub, for `hub:NAME`")
     split: Text = Field(description="split of the data set, for `hub:NAME`")
     prompt_column: Text = Field(description="column with the prompt; may be absent if both sides hold the conversation")
@@ -68,6 +89,9 @@ class DataParams:
     )
     keep_ties: bool = Field(
         description="train on pairs whose preference is 0.5, too; otherwise they are skipped and counted"
+    )
+    max_pairs_per_prompt: Annotated[Int, Field(ge=1)] | None = Field(
+        description="training pairs of one prompt at most, chosen by the seed; null: all"
     )
     max_samples: Annotated[Int, Field(ge=1)] = Field(description="training pairs at most, spread over the prompts")
     max_eval_samples: Annotated[Int, Field(ge=1)] = Field(
@@ -82,6 +106,16 @@ class DataParams:
         "training prompt, as rejected beside its chosen one; they count by `train.degenerate_weight`"
     )
     seed: Annotated[Int, Field(ge=0)] = Field(description="seed of the split and of the choice of training pairs")
+
+    @field_validator("sources")
+    @classmethod
+    def _weigh_all_or_none(cls, sources: list[DataSource] | None) -> list[DataSource] | None:
+        sources_ = sources or []
+        if len({source.path for source in sources_}) < len(sources_):
+            raise ValueError("each path may be there once")
+        if len({source.weight is None for source in sources_}) > 1:
+            raise ValueError("give each source a weight, or none")
+        return sources
 
     @field_validator("heldout_fraction")
     @classmethod

@@ -6,8 +6,15 @@ from pathlib import Path
 from reward_model.common.errors import UserError, first_line
 
 
-def download_dataset(name: str, split: str, revision: str, target: Path) -> None:
+def download_dataset(name: str, split: str, revision: str, target: Path, config: str | None = None) -> None:
     """Write one split of a data set of the hub to `target`, as Parquet.
+
+    Args:
+        name: of the data set.
+        split: of the data set.
+        revision: a branch, tag or commit.
+        target: the file.
+        config: which of its configurations, if it has several.
 
     Raises:
         UserError: there is no such data set, split or revision, or the hub cannot be reached.
@@ -17,7 +24,9 @@ def download_dataset(name: str, split: str, revision: str, target: Path) -> None
 
     try:
         with tempfile.TemporaryDirectory() as cache:
-            load_dataset(name, split=split, revision=revision, cache_dir=cache).to_parquet(target)
+            load_dataset(name, config, split=split, revision=revision, cache_dir=cache).to_parquet(target)
     except (DatasetsError, ValueError, RuntimeError, OSError) as error:
-        reason = first_line(error)
+        reason, text = first_line(error), str(error)
+        if "available configs" in text:
+            reason = f"{' '.join(text.partition('Example of usage')[0].split())}: set data.config to one of them"
         raise UserError(f"cannot fetch hub:{name} at {revision}: {reason}") from None
