@@ -9,7 +9,6 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro report plots test check
 
 repro: $(INSTALLED)
-	@$(BIN)/python stages/check_paths.py
 	$(BIN)/dvc repro
 	@$(BIN)/python stages/results.py
 

@@ -7,7 +7,7 @@ import glob
 from pathlib import Path
 
 from reward_model.common.errors import UserError, run
-from reward_model.data.readers import expand_home, refuse_address
+from reward_model.common.paths import expand_home, refuse_address
 from reward_model.params import load_params
 
 

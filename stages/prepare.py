@@ -18,6 +18,7 @@ from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, write_jsonl
 from reward_model.common.messages import Message, Row
+from reward_model.common.paths import expand_home
 from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pairs import (
     Pair,
@@ -29,7 +30,7 @@ from reward_model.data.pairs import (
     require_columns,
 )
 from reward_model.data.rankings import comparisons, expand_rankings, is_ranking
-from reward_model.data.readers import ReadReport, expand_home, find_files, read_rows
+from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.row_formats import Columns, InvalidRow
 from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt
 from reward_model.data.splits import choose_pairs, split_pairs
@@ -219,13 +220,9 @@ def make_splits(
     for name in ties:
         splits[name] = [pair for pair in splits[name] if not pair.is_tie]
     available = {name: len(pairs) for name, pairs in splits.items()}
-    most = {"train": data.max_samples, "validation": data.max_eval_samples, "heldout": data.max_eval_samples}
-    if data.max_pairs_per_prompt is not None:
-        splits["train"] = limit_per_prompt(splits["train"], data.max_pairs_per_prompt, data.seed)
-    mixed = {} if mixture is None else {"train": mixture.choose(splits["train"], most["train"], data.seed)}
-    splits = {name: choose_pairs(pairs, most[name], data.seed) for name, pairs in splits.items()} | mixed
+    splits = limit_splits(splits, data, mixture)
     check_not_empty(splits, parsed)
-    counts = {
+    return splits, {
         "source": data.source,
         **parsed.counts(),
         **({"votes": voted.counts()} if voted is not None else {}),
@@ -235,7 +232,18 @@ def make_splits(
         "available": available,
         "splits": {name: describe(pairs) for name, pairs in splits.items()},
     }
-    return splits, counts
+
+
+def limit_splits(splits: dict[str, list[Pair]], data: DataParams, mixture: Mixture | None) -> dict[str, list[Pair]]:
+    """As many pairs of each split as the params allow; of several sources, each has its share of those to train on."""
+    train = splits["train"]
+    if data.max_pairs_per_prompt is not None:
+        train = limit_per_prompt(train, data.max_pairs_per_prompt, data.seed)
+    choose = choose_pairs if mixture is None else mixture.choose
+    evaluated = {
+        name: choose_pairs(splits[name], data.max_eval_samples, data.seed) for name in ("validation", "heldout")
+    }
+    return {"train": choose(train, data.max_samples, data.seed), **evaluated}
 
 
 def check_not_empty(splits: dict[str, list[Pair]], parsed: ParsedPairs) -> None:

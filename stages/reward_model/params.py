@@ -5,7 +5,7 @@ The field descriptions are also the params table of stages/README.md (`tests/tes
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
@@ -317,5 +317,13 @@ def _describe(location: tuple[int | str, ...], fault: Any, raw: Any) -> str:
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     section: Any = Params
     for part in location:
-        section = section.__dataclass_fields__[part].type
+        if isinstance(part, str):  # else a place in a list
+            section = _section_in(section.__dataclass_fields__[part].type)
     return list(section.__dataclass_fields__)
+
+
+def _section_in(annotation: Any) -> Any:
+    """The section that an annotation is, or has in it."""
+    if hasattr(annotation, "__dataclass_fields__"):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)

@@ -6,6 +6,7 @@ read with a fault, for those that can go on without it; `read_rows` refuses the 
 
 import glob
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,15 +18,16 @@ from typing import Any
 
 from reward_model.common.errors import UserError
 from reward_model.common.messages import Row
+from reward_model.common.paths import expand_home, refuse_address
 from reward_model.data.csv_rows import open_csv, open_tsv
 from reward_model.data.json_rows import open_json, open_jsonl
 from reward_model.data.row_streams import DECOMPRESS, STDIO, RowStream, compression
 
 SHOWN_FILES = 10
-BESIDE_DATA = ("README*", "LICEN[CS]E*", "dataset_info*.json", "dataset_dict.json", "state.json")
-SAVED_STATE = "state.json"  # what save_to_disk of the datasets library puts beside its files
-TRAIN = re.compile(r"(?<![a-z])train", re.IGNORECASE)
-HELD_BACK = re.compile(r"(?<![a-z])(test|val|valid|validation|dev|eval|heldout)(?![a-z])", re.IGNORECASE)
+SAVED_STATE = "state.json"
+BESIDE_DATA = ("dataset_info*.json", "dataset_dict.json", SAVED_STATE)  # as the datasets library writes them
+TEXTS = ("README*", "LICEN[CS]E*")  # that nobody takes for data
+HELD_BACK = re.compile(r"(?<![a-z])(tests?|val|valid|validation|dev|eval|held-?out)(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,13 @@ class DataFiles:
         return f"note: {self.place}: not read: {_list_names(self.unread)} ({KNOWN} files are)"
 
     def splits_warning(self) -> str | None:
-        """One line where some files seem to be for training and others for tests."""
-        names = [file.as_posix().removeprefix(self.place) for file in self.files]
-        held_back = [Path(name) for name in names if HELD_BACK.search(name)]
-        if not held_back or not any(TRAIN.search(name) and not HELD_BACK.search(name) for name in names):
+        """One line where some files, by their names or folders, are to be held back from training."""
+        folder = os.path.commonpath([file.parent for file in self.files]) if self.files else ""
+        held_back = [file for file in self.files if HELD_BACK.search(file.relative_to(folder).as_posix())]
+        if not 0 < len(held_back) < len(self.files):
             return None
         return (
-            f"warning: {self.place}: all files are read and shared out anew, so that {_list_names(held_back)} will be "
+            f"warning: {self.place}: all files are read and split anew, so that {_list_names(held_back)} will be "
             "trained on, too; to leave files out, name the others in data.sources"
         )
 
@@ -135,27 +137,8 @@ def find_files(text: str, key: str = "data.path") -> DataFiles:
     else:
         files = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
     data = [file for file in files if file_format(file.name) in READERS and _is_data(file)]
-    others = [file for file in files if file not in set(data) and not _is_beside_data(file)]
+    others = [file for file in files if file not in set(data) and not _is_like(file, (*BESIDE_DATA, *TEXTS))]
     return DataFiles(text, data, others)
-
-
-def refuse_address(text: str, key: str) -> None:
-    """Raise a `UserError` for `https://…` and the like, which are no paths."""
-    if "://" in text:
-        hub = ", or for one of the hub set data.source: hub:NAME" if key == "data.path" else ""
-        raise UserError(f"{key}: {text} is an address, not a path: download it{hub}")
-
-
-def expand_home(text: str) -> Path:
-    """The path with `~` expanded.
-
-    Raises:
-        UserError: there is no such home folder.
-    """
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise UserError(f"{text} not found: there is no such home folder") from None
 
 
 @contextmanager
@@ -183,8 +166,8 @@ def _is_hidden(path: Path, below: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(below).parts)
 
 
-def _is_beside_data(file: Path) -> bool:
-    return any(fnmatch(file.name, pattern) for pattern in BESIDE_DATA)
+def _is_like(file: Path, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(file.name, pattern) for pattern in patterns)
 
 
 def _is_data(file: Path) -> bool:
@@ -195,7 +178,7 @@ def _is_data(file: Path) -> bool:
             return file.name in {item["filename"] for item in json.loads(state.read_text("utf-8"))["_data_files"]}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{state} cannot be read: write the folder with save_to_disk again") from None
-    return not _is_beside_data(file)
+    return not _is_like(file, BESIDE_DATA)
 
 
 def _list_names(files: list[Path]) -> str:
