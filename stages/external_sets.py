@@ -57,12 +57,13 @@ def main() -> None:
 
 
 class HubSet:
-    """A data set of the hub, as `NAME`, `NAME@REVISION`, `NAME:SPLIT` or `NAME@REVISION:SPLIT`."""
+    """A data set of the hub, as `NAME`, `NAME:SPLIT` or `NAME:CONFIG:SPLIT`; NAME may have `@REVISION` after it."""
 
     def __init__(self, text: str, folder: Path) -> None:
-        place, _, split = text.partition(":")
+        place, *config, split = text.split(":") if ":" in text else (text, "train")
         self.dataset, _, revision = place.partition("@")
-        self.revision, self.split = revision or "main", split or "train"
+        self.revision, self.split = revision or "main", split
+        self.config = config[0] if config else None
         self.name = text.replace("/", "--").replace("@", "--").replace(":", "--")
         self.target = folder / f"{self.name}.parquet"
 
@@ -73,7 +74,7 @@ class HubSet:
             UserError: it cannot be had.
         """
         try:
-            download_dataset(self.dataset, self.split, self.revision, self.target)
+            download_dataset(self.dataset, self.split, self.revision, self.target, self.config)
         except UserError as error:
             print(f"{self.name}: {error}")
             # No more than this, since it is tracked: what the library says differs from machine to machine.

@@ -42,7 +42,8 @@ MAX_FILES = 20  # listed in the metrics
 
 def main() -> None:
     data = load_params().data
-    sources = [parse_source(source) for source in single_sources(data)]
+    key = "data.path" if data.sources is None else "data.sources"
+    sources = [parse_source(source, key) for source in single_sources(data)]
     parsed, mixture = sources[0][0], None
     if data.sources is not None and data.source == "path":
         mixture = join_sources(data.sources, [own for own, _ in sources])
@@ -93,12 +94,12 @@ def join_sources(sources: list[DataSource], parsed: list[ParsedPairs]) -> Mixtur
     return Mixture.join([source.path for source in sources], weights or None, parsed)
 
 
-def parse_source(data: DataParams) -> tuple[ParsedPairs, ReadReport]:
-    """Read the pairs that `data.source` names, and say what is left out of them."""
+def parse_source(data: DataParams, key: str) -> tuple[ParsedPairs, ReadReport]:
+    """Read the pairs that `data.source` names, and say what is left out of them; `key` is where its path stands."""
     report = ReadReport()
     if data.source == "sample":
         return parse_pairs(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval), report
-    found = find_files(data.path if data.source == "path" else str(RAW / "hub.parquet"))
+    found = find_files(data.path if data.source == "path" else str(RAW / "hub.parquet"), key)
     for line in (found.unread_note(), found.splits_warning()):
         if line is not None:
             print(line)

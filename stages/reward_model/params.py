@@ -244,8 +244,8 @@ class EvaluateParams:
     sets_path: Text = Field(
         description="file, or folder of files, with external sets: RewardBench, RM-Bench, best-of-n lists, pairs"
     )
-    hub_sets: list[Annotated[str, Field(pattern=r"^[^\s:]+(:[^\s:]+)?$")]] = Field(
-        description="external sets of the Hugging Face hub, as NAME, NAME:SPLIT or NAME@REVISION:SPLIT"
+    hub_sets: list[Annotated[str, Field(pattern=r"^[^\s:]+(:[^\s:]+){0,2}$")]] = Field(
+        description="external sets of the Hugging Face hub, as NAME, NAME:SPLIT or NAME:CONFIG:SPLIT, or NAME@REVISION"
     )
 
 

@@ -15,8 +15,8 @@ from reward_model.data.row_streams import RowStream, StreamedRow, open_bytes
 csv.field_size_limit(2**31 - 1)  # the library's 128 kB is less than a long answer
 
 WRONG_CELLS = "wrong_cells"
-# A quote after a backslash that is not doubled: it ends the cell, or, as Spark and MySQL write, it is part of the text.
-BACKSLASH_QUOTE = re.compile(r'\\"(?!")')
+# A quote after a backslash, none of them doubled: it ends the cell, or, as Spark and MySQL write, is part of the text.
+BACKSLASH_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*\\"(?!")')
 DOUBLE_THEM = 'write a quote inside of a cell as ""'
 
 
@@ -115,8 +115,9 @@ def _quote_fault(record: list[str], cells: list[str], width: int, delimiter: str
     """
     text = "".join(record)
     if BACKSLASH_QUOTE.search(text):
-        escaped = _escaped_cells(iter(record), delimiter)
-        if len(cells) != width or (len(escaped) == width and escaped != cells):
+        cell = rf'(?:"(?:[^"\\]|\\.)*"|[^"{delimiter}]*)'  # with a backslash before each quote of its text
+        escaped = rf"{cell}(?:{delimiter}{cell}){{{width - 1}}}"
+        if len(cells) != width or re.fullmatch(escaped, text.rstrip("\r\n"), re.DOTALL):
             return f'has \\", which can be read in two ways: {DOUBLE_THEM}'
     if broken and any('"' in cell and '"' + cell.replace('"', '""') + '"' not in text for cell in cells):
         return "has a quote in a cell without quotes, after a row whose quotes were broken"

@@ -27,6 +27,7 @@ def download_dataset(name: str, split: str, revision: str, target: Path, config:
             load_dataset(name, config, split=split, revision=revision, cache_dir=cache).to_parquet(target)
     except (DatasetsError, ValueError, RuntimeError, OSError) as error:
         reason, text = first_line(error), str(error)
-        if "available configs" in text:
-            reason = f"{' '.join(text.partition('Example of usage')[0].split())}: set data.config to one of them"
+        if "available configs" in text:  # all of its lines, but for the Python to write
+            reason = " ".join(text.partition("Example of usage")[0].split())
+            reason += ": name it in data.config, or in evaluate.hub_sets as NAME:CONFIG:SPLIT"
         raise UserError(f"cannot fetch hub:{name} at {revision}: {reason}") from None
