@@ -92,7 +92,7 @@ def test_each_source_has_columns_of_its_own_and_is_counted(project: Project) -> 
     assert counts["files"] == {"data/own/a.jsonl": 40, "data/own/b.jsonl": 21}
     assert f"data/own/a.jsonl: 40 rows, 40 pairs kept, {a['train']} to train on" in printed
     train = read_jsonl(project.folder / "data/pairs/train.jsonl")
-    assert Counter(row["source"] for row in train) == {"a": a["train"], "b": b["train"]}
+    assert Counter(row["source"] for row in train) == {"a": a["train"], "own": b["train"]}
 
 
 def test_sources_lie_where_dvc_looks_for_changes(project: Project, tmp_path: Path) -> None:

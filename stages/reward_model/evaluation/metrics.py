@@ -14,6 +14,7 @@ In each figure a tie counts half (`accuracy.pair_accuracy`).
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -287,12 +288,11 @@ def reliability(margins: FloatArray, labels: FloatArray) -> pd.DataFrame:
 
 def by_source(pairs: pd.DataFrame, bootstrap_samples: int, seed: int) -> dict[str, dict[str, Any]]:
     """Accuracy of each source with its interval, of several small ones together; nothing of a single source."""
-    sources = pairs["source"].astype(str)
-    sizes = sources.value_counts()
-    small = set(sizes.index[sizes < MIN_SOURCE_PAIRS])
+    sources = [str(source) for source in pairs["source"]]
+    small = {source for source, count in Counter(sources).items() if count < MIN_SOURCE_PAIRS}
     if len(small) > 1:
-        sources = sources.where(~sources.isin(small), OTHER_SOURCES)
-    groups = {str(name): own for name, own in pairs.groupby(sources)}
+        sources = [OTHER_SOURCES if source in small else source for source in sources]
+    groups = {str(name): own for name, own in pairs.groupby(np.array(sources))}
     if len(groups) < 2:
         return {}
     return {
