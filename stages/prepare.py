@@ -6,6 +6,7 @@ data/pairs holds train, validation and heldout; degenerate: responses made to be
 rejects: every row that gave no pair, with the reason. For the sample, judges: what other models say of its pairs.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,23 +18,33 @@ from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import InvalidRow, UserError, run
 from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, write_jsonl
 from reward_model.common.messages import Message, Row
+from reward_model.common.paths import expand_home
 from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pair_reader import PairReader, pair_from_row
 from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, describe_skipped, parse_pairs
-from reward_model.data.readers import read_rows
+from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.row_formats import Columns
+from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt
 from reward_model.data.splits import choose_pairs, split_pairs
-from reward_model.params import DataParams, load_params
+from reward_model.params import DataParams, DataSource, load_params
 
 RAW = Path("data/raw")
+MAX_FILES = 20  # listed in the metrics
 
 
 def main() -> None:
     data = load_params().data
-    parsed = parse_source(data)
+    key = "data.path" if data.sources is None else "data.sources"
+    sources = [parse_source(source, key) for source in single_sources(data)]
+    parsed, mixture = sources[0][0], None
+    if data.sources is not None and data.source == "path":
+        mixture = join_sources(data.sources, [own for own, _ in sources])
+        parsed = mixture.parsed
     mt_bench = [pair_from_row(row, Columns(), "") for row in read_rows(RAW / "mt_bench_human.jsonl")]
     voted = parse_votes(data) if data.source == "sample" and data.sample_labels == "votes" else None
-    splits, counts = make_splits(parsed, voted, {pair.prompt_id for pair in mt_bench}, data)
+    splits, counts = make_splits(parsed, voted, {pair.prompt_id for pair in mt_bench}, data, mixture)
+    if data.source == "path":
+        counts["files"] = largest_files([report.rows for _, report in sources])
     degenerate = training_pairs(splits["train"], data.degenerate_per_prompt, data.seed)
     counts["degenerate"] = count_kinds(degenerate)
     with new_folder(Path("data/pairs")) as folder:
@@ -48,19 +59,54 @@ def main() -> None:
     print(summary(counts))
 
 
-def parse_source(data: DataParams) -> ParsedPairs:
-    """Read the pairs that `data.source` names."""
+def single_sources(data: DataParams) -> list[DataParams]:
+    """The params of each source: those of `data.sources`, or else `data` itself."""
+    if data.sources is None or data.source != "path":
+        return [data]
+    columns = [{name: value for name, value in asdict(own).items() if value is not None} for own in data.sources]
+    watched = absolute(expand_home(data.path))
+    for own in columns:
+        own.pop("weight", None)
+        if not absolute(expand_home(own["path"])).is_relative_to(watched):
+            raise UserError(
+                f"data.sources: {own['path']} is not below data.path ({data.path}), where DVC looks for changes: move "
+                "it there, or set data.path to a folder that holds all sources"
+            )
+    return [replace(data, sources=None, **own) for own in columns]
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root, without `..`; links stay, since DVC looks behind them."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def join_sources(sources: list[DataSource], parsed: list[ParsedPairs]) -> Mixture:
+    """Put the pairs of `data.sources` together."""
+    weights = [source.weight for source in sources if source.weight is not None]
+    return Mixture.join([source.path for source in sources], weights or None, parsed)
+
+
+def parse_source(data: DataParams, key: str) -> tuple[ParsedPairs, ReadReport]:
+    """Read the pairs that `data.source` names, and say what is left out of them; `key` is where its path stands."""
+    report = ReadReport()
     if data.source == "sample":
-        return parse_pairs(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval)
-    path = Path(data.path) if data.source == "path" else RAW / "hub.parquet"
-    default_source = path.name.split(".")[0] if data.source == "path" else data.source
-    reader = PairReader(columns_of(data), default_source, keep_ties=data.keep_ties)
-    parsed = parse_pairs(reader.expand(read_rows(path)), reader.to_pair)
+        return parse_pairs(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval), report
+    found = find_files(data.path if data.source == "path" else str(RAW / "hub.parquet"), key)
+    for line in (found.unread_note(), found.splits_warning()):
+        if line is not None:
+            print(line)
+    reader = PairReader(
+        columns_of(data), found.name if data.source == "path" else data.source, keep_ties=data.keep_ties
+    )
+    parsed = parse_pairs(reader.expand(read_rows(found, report)), reader.to_pair)
     reader.check(parsed)
     parsed.formats = dict(reader.formats)
     for line in [*reader.notes(), *parsed.first_rejects()]:
         print(line)
-    return parsed
+    add_rejects(parsed, report)
+    for reason, row in {reason: row for reason, row in reversed(report.rejects)}.items():
+        print(f"first {reason}: {row['file']}, {row['place']} {row['fault']}")
+    return parsed, report
 
 
 def columns_of(data: DataParams) -> Columns:
@@ -77,6 +123,14 @@ def columns_of(data: DataParams) -> Columns:
         data.min_score_gap,
         data.margin_per_point,
     )
+
+
+def largest_files(reports: list[dict[str, int]]) -> dict[str, int]:
+    """The rows of each file; of many files, those of the largest, and of all others together."""
+    files = {file: rows for report in reports for file, rows in report.items()}
+    shown = sorted(files, key=lambda file: -files[file])[:MAX_FILES]
+    others = sum(files.values()) - sum(files[file] for file in shown)
+    return {**{file: files[file] for file in files if file in shown}, **({"others": others} if others else {})}
 
 
 def parse_votes(data: DataParams) -> ParsedPairs:
@@ -128,7 +182,11 @@ def split_by_params(pairs: list[Pair], data: DataParams) -> dict[str, list[Pair]
 
 
 def make_splits(
-    parsed: ParsedPairs, voted: ParsedPairs | None, external_prompts: set[str], data: DataParams
+    parsed: ParsedPairs,
+    voted: ParsedPairs | None,
+    external_prompts: set[str],
+    data: DataParams,
+    mixture: Mixture | None = None,
 ) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
     """Split by prompt, and limit the pairs of each split. Ties are for training alone: there is nothing to get right.
 
@@ -137,6 +195,7 @@ def make_splits(
         voted: the pairs to train on, where they are others than those to evaluate on.
         external_prompts: ids of prompts that stay out of training and validation.
         data: the section of params.yaml.
+        mixture: the sources of the pairs, if there are several.
 
     Returns:
         The pairs by split, and the counts for metrics/data.json.
@@ -155,19 +214,30 @@ def make_splits(
     for name in ties:
         splits[name] = [pair for pair in splits[name] if not pair.is_tie]
     available = {name: len(pairs) for name, pairs in splits.items()}
-    most = {"train": data.max_samples, "validation": data.max_eval_samples, "heldout": data.max_eval_samples}
-    splits = {name: choose_pairs(pairs, most[name], data.seed) for name, pairs in splits.items()}
+    splits = limit_splits(splits, data, mixture)
     check_not_empty(splits, parsed)
-    counts = {
+    return splits, {
         "source": data.source,
         **parsed.counts(),
         **({"votes": voted.counts()} if voted is not None else {}),
         "prompts_of_mt_bench_removed": leaked,
+        **({"sources": mixture.counts(splits)} if mixture is not None else {}),
         **({"ties_not_evaluated": sum(map(len, ties.values()))} if data.keep_ties else {}),
         "available": available,
         "splits": {name: describe(pairs) for name, pairs in splits.items()},
     }
-    return splits, counts
+
+
+def limit_splits(splits: dict[str, list[Pair]], data: DataParams, mixture: Mixture | None) -> dict[str, list[Pair]]:
+    """As many pairs of each split as the params allow; of several sources, each has its share of those to train on."""
+    train = splits["train"]
+    if data.max_pairs_per_prompt is not None:
+        train = limit_per_prompt(train, data.max_pairs_per_prompt, data.seed)
+    choose = choose_pairs if mixture is None else mixture.choose
+    evaluated = {
+        name: choose_pairs(splits[name], data.max_eval_samples, data.seed) for name in ("validation", "heldout")
+    }
+    return {"train": choose(train, data.max_samples, data.seed), **evaluated}
 
 
 def check_not_empty(splits: dict[str, list[Pair]], parsed: ParsedPairs) -> None:
@@ -197,9 +267,15 @@ def summary(counts: dict[str, Any]) -> str:
     skipped = describe_skipped(counts["skipped"])
     sizes = ", ".join(f"{name} {split['pairs']}" for name, split in counts["splits"].items())
     degenerate = sum(counts["degenerate"].values())
+    files = counts.get("files", {})
+    read = "\nread: " + ", ".join(f"{file} {rows}" for file, rows in files.items()) if len(files) > 1 else ""
+    shares = "".join(
+        f"\n{path}: {own['rows']} rows, {own['kept']} pairs kept, {own['train']} to train on"
+        for path, own in counts.get("sources", {}).items()
+    )
     return (
-        f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {skipped}\npairs: {sizes}; + {degenerate} "
-        "degenerate for training"
+        f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {skipped}{read}{shares}\n"
+        f"pairs: {sizes}; + {degenerate} degenerate for training"
     )
 
 

@@ -13,6 +13,8 @@ import yaml
 
 from conftest import DEFAULTS, ROOT, committed
 from reward_model.data.chats import UNREAD_FIELDS
+from reward_model.data.csv_rows import WRONG_CELLS
+from reward_model.data.json_rows import TOO_DEEP
 from reward_model.evaluation.report import results_table
 from reward_model.params import Params
 from tokenize_pairs import REASONS
@@ -131,7 +133,7 @@ def test_the_results_table_is_that_of_the_committed_metrics() -> None:
 def reasons() -> set[str]:
     """Each reason that a row can be skipped for, as the code has it."""
     code = "\n".join(path.read_text() for path in (ROOT / "stages").rglob("*.py"))
-    found = set(re.findall(r'(?:InvalidRow|\.reject)\(\s*"([^"]+)"', code))
+    found = set(re.findall(r'(?:InvalidRow|\.reject)\(\s*"([^"]+)"', code)) | {TOO_DEEP, WRONG_CELLS}
     [repeats] = re.findall(r"reasons\.append\((.*)\)", code)
     either = {reason for pair in re.findall(r'InvalidRow\("(\w+)" if .+ else "(\w+)"', code) for reason in pair}
     return found | either | set(UNREAD_FIELDS) | set(re.findall(r'"(\w+)"', repeats)) | set(REASONS)

@@ -5,7 +5,7 @@ The field descriptions are also the params table of stages/README.md (`tests/tes
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
@@ -46,6 +46,25 @@ class BaseParams:
     )
 
 
+PreferenceFormat = Literal["auto", "probability", "index_from_0", "index_from_1", "signed"]
+
+
+@dataclass(frozen=True, config=_strict)
+class DataSource:
+    """One of several sources of pairs; columns that are not given are those of `DataParams`."""
+
+    path: Text
+    weight: Annotated[Float, Field(gt=0)] | None = None
+    prompt_column: Text | None = None
+    chosen_column: Text | None = None
+    rejected_column: Text | None = None
+    margin_column: Text | None = None
+    source_column: Text | None = None
+    preference_column: Text | None = None
+    preference_format: PreferenceFormat | None = None
+    system_column: Text | None = None
+
+
 @dataclass(frozen=True, config=_strict)
 class DataParams:
     """The preference pairs, and how they are split."""
@@ -58,7 +77,14 @@ class DataParams:
         description="labels of the sample's training pairs: `agreed`, where two annotators agree; `votes`, the mean "
         "vote of two or more of its 16 annotators as preference (with `keep_ties` where it is 0.5, too)"
     )
-    path: Text = Field(description="file or folder, for `path`: JSONL, JSON, CSV or Parquet, plain or gzipped")
+    path: Text = Field(
+        description="file or folder, for `path`: JSONL, JSON, CSV, TSV, Parquet or Arrow, plain or compressed"
+    )
+    sources: Annotated[list[DataSource], Field(min_length=1)] | None = Field(
+        description="for `path`: several sources, each with a `path` below `data.path` (file, folder or pattern), a "
+        "`weight`, and `…_column` and `preference_format` of its own; weights are shares of the training pairs; null: `data.path` alone"
+    )
+    config: Text | None = Field(description="configuration of the data set, for `hub:NAME`; null: its only one")
     revision: Text = Field(description="branch, tag or commit on the hub, for `hub:NAME`")
     split: Text = Field(description="split of the data set, for `hub:NAME`")
     prompt_column: Text = Field(description="column with the prompt; may be absent if both sides hold the conversation")
@@ -70,7 +96,7 @@ class DataParams:
         description="column with which response is better: a word (`A`, `model_b`, `tie`, the name of its column), or "
         "a number as `preference_format` says; where absent, it is chosen"
     )
-    preference_format: Literal["auto", "probability", "index_from_0", "index_from_1", "signed"] = Field(
+    preference_format: PreferenceFormat = Field(
         description="numbers there: `probability` that chosen is better, 0 to 1; `index_from_0` (0: chosen is better, "
         "1: rejected) or `index_from_1` (1, 2); `signed`: below 0, chosen is better, above, rejected, by so many "
         "points; `auto`: probabilities, refused if all are 0 or 1"
@@ -87,6 +113,9 @@ class DataParams:
     keep_ties: bool = Field(
         description="train on pairs whose preference is 0.5, too; otherwise they are skipped and counted"
     )
+    max_pairs_per_prompt: Annotated[Int, Field(ge=1)] | None = Field(
+        description="training pairs of one prompt at most, chosen by the seed; null: all"
+    )
     max_samples: Annotated[Int, Field(ge=1)] = Field(description="training pairs at most, spread over the prompts")
     max_eval_samples: Annotated[Int, Field(ge=1)] = Field(
         description="validation pairs at most, and held-out pairs at most, spread over the prompts"
@@ -100,6 +129,16 @@ class DataParams:
         "training prompt, as rejected beside its chosen one; they count by `train.degenerate_weight`"
     )
     seed: Annotated[Int, Field(ge=0)] = Field(description="seed of the split and of the choice of training pairs")
+
+    @field_validator("sources")
+    @classmethod
+    def _weigh_all_or_none(cls, sources: list[DataSource] | None) -> list[DataSource] | None:
+        sources_ = sources or []
+        if len({source.path for source in sources_}) < len(sources_):
+            raise ValueError("each path may be there once")
+        if len({source.weight is None for source in sources_}) > 1:
+            raise ValueError("give each source a weight, or none")
+        return sources
 
     @field_validator("heldout_fraction")
     @classmethod
@@ -231,8 +270,8 @@ class EvaluateParams:
         description="file, or folder of files, with external sets: RewardBench (1 and 2), RM-Bench, best-of-n lists, "
         "pairs"
     )
-    hub_sets: list[Annotated[str, Field(pattern=r"^[^\s:]+(:[^\s:]+)?$")]] = Field(
-        description="external sets of the Hugging Face hub, as NAME, NAME:SPLIT or NAME@REVISION:SPLIT"
+    hub_sets: list[Annotated[str, Field(pattern=r"^[^\s:]+(:[^\s:]+){0,2}$")]] = Field(
+        description="external sets of the Hugging Face hub, as NAME, NAME:SPLIT or NAME:CONFIG:SPLIT, or NAME@REVISION"
     )
     reference_models: list[Annotated[str, Field(pattern=r"\S")]] = Field(
         description="other reward models, put beside this one on the same pairs: folders, hub:NAME or "
@@ -319,5 +358,13 @@ def _describe(location: tuple[int | str, ...], fault: Any, raw: Any) -> str:
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     section: Any = Params
     for part in location:
-        section = section.__dataclass_fields__[part].type
+        if isinstance(part, str):  # else a place in a list
+            section = _section_in(section.__dataclass_fields__[part].type)
     return list(section.__dataclass_fields__)
+
+
+def _section_in(annotation: Any) -> Any:
+    """The section that an annotation is, or has in it."""
+    if hasattr(annotation, "__dataclass_fields__"):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)

@@ -203,9 +203,23 @@ def test_traits_tell_what_labels_and_model_prefer() -> None:
 
 
 def test_sources_are_told_apart_where_there_are_several() -> None:
-    found = figures(table([1.0, 1.0, -1.0], source=["a", "a", "b"]))["by_source"]
-    assert {name: (own["n"], own["accuracy"]) for name, own in found.items()} == {"a": (2, 1.0), "b": (1, 0.0)}
+    found = figures(table([1.0, 1.0, -1.0] * 10, source=["a", "a", "b"] * 10))["by_source"]
+    assert {name: (own["n"], own["accuracy"]) for name, own in found.items()} == {"a": (20, 1.0), "b": (10, 0.0)}
     assert figures(table([1.0]))["by_source"] == {}
+
+
+@pytest.mark.parametrize(
+    ("small", "expected"),
+    [
+        (["b"] * 9, {"a": 10, "b": 9}),
+        (["b"] * 9 + ["c"], {"a": 10, "other": 10}),
+        ([str(number) for number in range(300)], {"a": 10, "other": 300}),
+    ],
+)
+def test_several_small_sources_are_taken_together(small: list[str], expected: dict[str, int]) -> None:
+    sources = ["a"] * 10 + small
+    found = figures(table(np.ones(len(sources)), source=sources))["by_source"]
+    assert {name: own["n"] for name, own in found.items()} == expected
 
 
 @pytest.mark.parametrize("count", [1, 3, 9])

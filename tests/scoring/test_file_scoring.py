@@ -191,7 +191,7 @@ def test_parquet_keeps_types_and_nulls(manager: RewardModelManager, tmp_path: Pa
     ("name", "content", "message"),
     [
         ("absent.jsonl", None, "cannot be read"),
-        ("in.txt", b"x", r"unknown format; \.jsonl, \.json, \.csv, \.parquet files are read"),
+        ("in.txt", b"x", r"unknown format; \.jsonl, \.ndjson, \.json, .* files are read"),
         ("in.parquet", b"not parquet", "cannot be read"),
         ("in.jsonl.gz", b"not gzip", "cannot be read"),
         ("in.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 9, mtime=0)[:-9], "cannot be read"),

@@ -4,6 +4,7 @@ import csv
 import errno
 import hashlib
 import json
+import lzma
 import shutil
 import uuid
 import zlib
@@ -155,7 +156,7 @@ def reading(source: str | Path) -> Iterator[None]:
     """Tell of a file that is absent, forbidden or damaged as a `UserError`."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, csv.Error) as error:
         raise UserError(f"{source} cannot be read: {' '.join(str(error).split())}") from None
 
 

@@ -37,8 +37,15 @@ def download_model(name: str, revision: str, folder: Path | None = None, more: t
     return Path(found)
 
 
-def download_dataset(name: str, split: str, revision: str, target: Path) -> None:
+def download_dataset(name: str, split: str, revision: str, target: Path, config: str | None = None) -> None:
     """Write one split of a data set of the hub to `target`, as Parquet.
+
+    Args:
+        name: of the data set.
+        split: of the data set.
+        revision: a branch, tag or commit.
+        target: the file.
+        config: which of its configurations, if it has several.
 
     Raises:
         UserError: there is no such data set, split or revision, or the hub cannot be reached.
@@ -48,7 +55,10 @@ def download_dataset(name: str, split: str, revision: str, target: Path) -> None
 
     try:
         with tempfile.TemporaryDirectory() as cache:
-            load_dataset(name, split=split, revision=revision, cache_dir=cache).to_parquet(target)
+            load_dataset(name, config, split=split, revision=revision, cache_dir=cache).to_parquet(target)
     except (DatasetsError, ValueError, RuntimeError, OSError) as error:
-        reason = first_line(error)
+        reason, text = first_line(error), str(error)
+        if "available configs" in text:  # all of its lines, but for the Python to write
+            reason = " ".join(text.partition("Example of usage")[0].split())
+            reason += ": name it in data.config, or in evaluate.hub_sets as NAME:CONFIG:SPLIT"
         raise UserError(f"cannot fetch hub:{name} at {revision}: {reason}") from None

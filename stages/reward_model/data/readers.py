@@ -1,103 +1,144 @@
-"""Rows out of data files: JSON Lines, JSON, CSV and Parquet, the first three also gzipped; stdin too.
+"""Rows out of data files: JSON Lines, JSON, CSV and TSV, plain or compressed, Parquet and Arrow; stdin too.
 
 Rows are streamed, every value as it is; no meaning is given to the columns here. `open_rows` gives a row that cannot be
-read with a fault, for those that can go on without it; `read_rows` refuses the file.
+read with a fault, for those that can go on without it; `read_rows` refuses the file, or counts the row.
 """
 
-import csv
-import gzip
-import io
+import glob
 import json
-import sys
+import os
+import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO, Any, cast
+from types import ModuleType
+from typing import Any
 
 from reward_model.common.errors import UserError
-from reward_model.common.files import reading
-from reward_model.common.messages import Row, is_unicode
-from reward_model.data.row_formats import chat_or_text
+from reward_model.common.messages import Row
+from reward_model.common.paths import expand_home, refuse_address
+from reward_model.data.csv_rows import open_csv, open_tsv
+from reward_model.data.json_rows import open_json, open_jsonl
+from reward_model.data.row_streams import DECOMPRESS, STDIO, RowStream, compression
 
-STDIO = "-"  # stdin or stdout
-PARQUET_ROWS = 64  # rows in memory at a time
-
-csv.field_size_limit(2**31 - 1)  # the library's 128 kB is less than a long answer
-
-Schema = dict[str, Any]
+SHOWN_FILES = 10
+SAVED_STATE = "state.json"
+BESIDE_DATA = ("dataset_info*.json", "dataset_dict.json", SAVED_STATE)  # as the datasets library writes them
+TEXTS = ("README*", "LICEN[CS]E*")  # that nobody takes for data
+HELD_BACK = re.compile(r"(?<![a-z])(tests?|val|valid|validation|dev|eval|held-?out)(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class StreamedRow:
-    """A row of a file.
+class DataFiles:
+    """What stands at a path.
 
     Attributes:
-        values: as the file has them; what could not be read is under `line`.
-        place: where in the file it stands.
-        fault: why it could not be read.
+        place: the path as given.
+        files: the data files, in the order of their names.
+        unread: other files, licences and the like aside.
     """
 
-    values: Row
     place: str
-    fault: str | None = None
+    files: list[Path]
+    unread: list[Path]
+
+    @property
+    def name(self) -> str:
+        """The last part of the place that is no pattern, without its ending."""
+        parts = [part for part in Path(self.place).parts if not glob.has_magic(part)]
+        return parts[-1].split(".")[0] if parts else ""
+
+    def unread_note(self) -> str | None:
+        """One line that names the files that are not read."""
+        if not self.unread:
+            return None
+        return f"note: {self.place}: not read: {_list_names(self.unread)} ({KNOWN} files are)"
+
+    def splits_warning(self) -> str | None:
+        """One line where some files, by their names or folders, are to be held back from training."""
+        folder = os.path.commonpath([file.parent for file in self.files]) if self.files else ""
+        held_back = [file for file in self.files if HELD_BACK.search(file.relative_to(folder).as_posix())]
+        if not 0 < len(held_back) < len(self.files):
+            return None
+        return (
+            f"warning: {self.place}: all files are read and split anew, so that {_list_names(held_back)} will be "
+            "trained on, too; to leave files out, name the others in data.sources"
+        )
 
 
-@dataclass(frozen=True)
-class RowStream:
-    """The rows of an open file.
+@dataclass
+class ReadReport:
+    """What became of the rows of files.
 
     Attributes:
-        rows: to be read once.
-        schema: columns with their types, of Python or Arrow; None where every row has keys of its own (JSON).
-        untyped: all values are text, chats and lists too (CSV).
+        rows: of each file, those included that could not be read.
+        rejects: rows that could not be read, each with what it is counted as.
     """
 
-    rows: Iterator[StreamedRow]
-    schema: Schema | None = None
-    untyped: bool = False
-
-    def typed(self, values: Row) -> Row:
-        """The values of a row with the chats and lists that CSV has as text."""
-        if not self.untyped:
-            return values
-        return {name: _list(value) if name == "responses" else chat_or_text(value) for name, value in values.items()}
+    rows: dict[str, int] = field(default_factory=dict)
+    rejects: list[tuple[str, Row]] = field(default_factory=list)
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Read the rows of a data file, or of all data files below a folder in the order of their names.
-
-    Raises:
-        UserError: nothing is there, the ending is unknown, or a row cannot be read.
-    """
-    files = data_files(path)
-    if not files:
-        raise UserError(f"{path} holds no data file: put a {_known_formats()} file there, or set data.path to one")
-    for file in files:
-        with open_rows(str(file)) as stream:
-            for row in stream.rows:
-                if row.fault is not None:
-                    raise UserError(f"{file} cannot be read: {row.place} {row.fault}")
-                yield stream.typed(row.values)
-
-
-def data_files(path: Path, key: str = "data.path") -> list[Path]:
-    """The data files below a folder, in the order of their names, without hidden ones, or the file itself.
+def read_rows(source: Path | DataFiles, report: ReadReport | None = None) -> Iterator[Row]:
+    """Read the rows of data files, or of the file or folder at a path.
 
     Args:
-        path: a file or a folder.
+        source: what to read.
+        report: takes rows that cannot be read where those beside them can; without it the file is refused.
+
+    Raises:
+        UserError: nothing is there, the ending is unknown, or a row cannot be read; or no row of a file can.
+    """
+    found = find_files(str(source)) if isinstance(source, Path) else source
+    if not found.files:
+        instead = f" (not read: {_list_names(found.unread)})" if found.unread else ""
+        raise UserError(f"{found.place} holds no data file{instead}: put a {KNOWN} file there, or set data.path to one")
+    for file in found.files:
+        read, rejected = 0, 0
+        with open_rows(str(file)) as stream:
+            for row in stream.rows:
+                read += 1
+                if row.fault is None:
+                    yield stream.typed(row.values)
+                elif report is None or row.reason is None:
+                    raise UserError(f"{file} cannot be read: {row.place} {row.fault}")
+                else:
+                    rejected += 1
+                    fault = {"file": str(file), "place": row.place, "fault": row.fault, "values": row.values}
+                    report.rejects.append((row.reason, fault))
+        if report is not None:
+            report.rows[str(file)] = read
+            if rejected and rejected == read:
+                first = report.rejects[-rejected][1]
+                raise UserError(f"{file} cannot be read, not one row of it: {first['place']} {first['fault']}")
+
+
+def find_files(text: str, key: str = "data.path") -> DataFiles:
+    """The data files at a path: a file, all below a folder but hidden ones, or those that fit a pattern (`*.jsonl`).
+
+    Args:
+        text: the path; `~` is the home folder.
         key: of params.yaml, that says so.
 
     Raises:
-        UserError: nothing is there, or the file's ending is unknown.
+        UserError: nothing is there.
     """
-    if path.is_dir():
-        return sorted(
-            p for p in path.rglob("*") if p.is_file() and file_format(p.name) in READERS and not _is_hidden(p, path)
-        )
-    if not path.exists():
-        raise UserError(f"{path} not found: set {key} to a {_known_formats()} file, or to a folder of them")
-    return [path]
+    refuse_address(text, key)
+    path = expand_home(text)
+    if not path.exists() and glob.has_magic(text):
+        fitting = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
+        files = [file for file in fitting if file.is_file()]
+    elif not path.exists():
+        raise UserError(f"{path} not found: set {key} to a {KNOWN} file, or to a folder of them")
+    elif path.is_file():
+        return DataFiles(text, [path], [])
+    else:
+        files = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
+    data = [file for file in files if file_format(file.name) in READERS and _is_data(file)]
+    others = [file for file in files if file not in set(data) and not _is_like(file, (*BESIDE_DATA, *TEXTS))]
+    return DataFiles(text, data, others)
 
 
 @contextmanager
@@ -109,15 +150,15 @@ def open_rows(source: str, stdio_format: str = "jsonl") -> Iterator[RowStream]:
     """
     kind = stdio_format if source == STDIO else file_format(source)
     if kind not in READERS:
-        raise UserError(f"{source}: unknown format; {_known_formats()} files are read, also with .gz added")
+        raise UserError(f"{source}: unknown format; {KNOWN} files are read, also with {COMPRESSED} added")
     with ExitStack() as open_files:
         yield READERS[kind](source, open_files)
 
 
 def file_format(name: str) -> str:
-    """The ending of a file's name without the dot, .gz aside: jsonl, json, csv, parquet or another."""
+    """The ending of a file's name in lower case without the dot, that of compression aside: jsonl, csv or another."""
     path = Path(name)
-    return (path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix)[1:]
+    return (path.with_suffix("") if compression(name) else path).suffix[1:].lower()
 
 
 def _is_hidden(path: Path, below: Path) -> bool:
@@ -125,129 +166,44 @@ def _is_hidden(path: Path, below: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(below).parts)
 
 
-def _open_bytes(source: str, open_files: ExitStack) -> IO[bytes]:
-    if source == STDIO:
-        return sys.stdin.buffer
-    with reading(source):
-        if source.endswith(".gz"):
-            return cast(IO[bytes], open_files.enter_context(gzip.open(source)))
-        return open_files.enter_context(Path(source).open("rb"))
+def _is_like(file: Path, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(file.name, pattern) for pattern in patterns)
 
 
-def _open_jsonl(source: str, open_files: ExitStack) -> RowStream:
-    lines = _open_bytes(source, open_files)
-
-    def rows() -> Iterator[StreamedRow]:
-        with reading(source):
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _jsonl_row(line, f"line {number}")
-
-    return RowStream(rows())
-
-
-def _jsonl_row(line: bytes, place: str) -> StreamedRow:
-    try:
-        values = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        return StreamedRow({"line": _shown(line)}, place, "is not UTF-8")
-    except (ValueError, RecursionError) as error:
-        return StreamedRow({"line": _shown(line)}, place, f"is not JSON: {error}")
-    if not isinstance(values, dict):
-        return StreamedRow({"line": _shown(line)}, place, "is not a JSON object")
-    return StreamedRow(values, place)
-
-
-def _shown(line: bytes) -> str:
-    return line.decode("utf-8", "replace").rstrip("\r\n")
-
-
-def _open_json(source: str, open_files: ExitStack) -> RowStream:
-    with reading(source):
-        content = _open_bytes(source, open_files).read()
-    try:
-        rows = json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{source} cannot be read: it is not JSON: {error}") from None
-    if not isinstance(rows, list):
-        raise UserError(f"{source} cannot be read: a list of objects is wanted")
-    return RowStream(_json_row(row, f"item {number}") for number, row in enumerate(rows, 1))
-
-
-def _json_row(value: Any, place: str) -> StreamedRow:
-    if isinstance(value, dict):
-        return StreamedRow(value, place)
-    return StreamedRow({"line": json.dumps(value)}, place, "is not a JSON object")
-
-
-def _open_csv(source: str, open_files: ExitStack) -> RowStream:
-    stream = _open_bytes(source, open_files)
-    # What is not UTF-8 passes through as the bytes it was. All cells stay text: "NA", "1.0" and "" are answers.
-    text = io.TextIOWrapper(cast(Any, stream), encoding="utf-8-sig", errors="surrogateescape", newline="")
-    cells = csv.reader(text)
-    with reading(source):
-        header = next(cells, [])
-    if not header or len(set(header)) < len(header) or not all(map(is_unicode, header)):
-        raise UserError(f"{source}: the first line must be the columns' names, each of its own, in UTF-8")
-
-    def rows() -> Iterator[StreamedRow]:
-        with reading(source):
-            for row in cells:
-                if row:
-                    yield _csv_row(header, row, f"line {cells.line_num}")
-
-    return RowStream(rows(), dict.fromkeys(header, str), untyped=True)
-
-
-def _csv_row(header: list[str], cells: list[str], place: str) -> StreamedRow:
-    values = dict(zip(header, cells, strict=False))
-    if len(cells) != len(header):
-        surplus = "".join(f", {cell!r} too many" for cell in cells[len(header) :])
-        return StreamedRow(values, place, f"has {len(cells)} cells, the header {len(header)}{surplus}")
-    return StreamedRow(values, place, None if all(map(is_unicode, cells)) else "is not UTF-8")
-
-
-def _list(cell: str) -> Any:
-    with suppress(ValueError, RecursionError):
-        return json.loads(cell)
-    return cell
-
-
-def _open_parquet(source: str, open_files: ExitStack) -> RowStream:
-    if source.endswith(".gz"):
-        raise UserError(f"{source} cannot be read: Parquet is compressed inside; unpack the .gz")
-    try:  # scoring can do without it
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise UserError(f"{source}: for Parquet, pip install {error.name}; the other formats need nothing") from None
-
-    @contextmanager
-    def reading_arrow() -> Iterator[None]:
+def _is_data(file: Path) -> bool:
+    """Whether it holds rows; of a folder that save_to_disk made, whether it is one of the files listed there."""
+    state = file.with_name(SAVED_STATE)
+    if file.suffix == ".arrow" and state.exists():
         try:
-            with reading(source):
-                yield
-        except pyarrow.ArrowException as error:
-            raise UserError(f"{source} cannot be read: {' '.join(str(error).split())}") from None
-
-    with reading_arrow():
-        file = open_files.enter_context(pyarrow.parquet.ParquetFile(source))
-
-    def rows() -> Iterator[StreamedRow]:
-        with reading_arrow():
-            for batch in file.iter_batches(PARQUET_ROWS):
-                yield from (StreamedRow(values, "a row") for values in batch.to_pylist())
-
-    return RowStream(rows(), {field.name: field.type for field in file.schema_arrow})
+            return file.name in {item["filename"] for item in json.loads(state.read_text("utf-8"))["_data_files"]}
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{state} cannot be read: write the folder with save_to_disk again") from None
+    return not _is_like(file, BESIDE_DATA)
 
 
-def _known_formats() -> str:
-    return ", ".join(f".{kind}" for kind in READERS)
+def _list_names(files: list[Path]) -> str:
+    names = [file.name for file in files[:SHOWN_FILES]]
+    more = [f"and {len(files) - SHOWN_FILES} more"] if len(files) > SHOWN_FILES else []
+    return ", ".join(names + more)
 
 
-READERS: dict[str, Callable[[str, ExitStack], RowStream]] = {
-    "jsonl": _open_jsonl,
-    "json": _open_json,
-    "csv": _open_csv,
-    "parquet": _open_parquet,
+def _arrow_rows(source: str) -> ModuleType:
+    """The module for Parquet and Arrow, which scoring can do without."""
+    try:
+        from reward_model.data import arrow_rows
+    except ModuleNotFoundError as error:
+        raise UserError(f"{source}: for Parquet, pip install {error.name}; JSON and CSV need nothing") from None
+    return arrow_rows
+
+
+READERS: dict[str, Callable[[str, ExitStack], Any]] = {
+    "jsonl": open_jsonl,
+    "ndjson": open_jsonl,
+    "json": open_json,
+    "csv": open_csv,
+    "tsv": open_tsv,
+    "parquet": lambda source, open_files: _arrow_rows(source).open_parquet(source, open_files),
+    "arrow": lambda source, open_files: _arrow_rows(source).open_arrow(source, open_files),
 }
+KNOWN = ", ".join(f".{kind}" for kind in READERS)
+COMPRESSED = ", ".join(f".{ending}" for ending in DECOMPRESS)

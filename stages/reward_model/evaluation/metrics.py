@@ -14,6 +14,7 @@ In each figure a tie counts half (`accuracy.pair_accuracy`).
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ FITTED_BASELINES = ("tfidf", "frozen_features")
 ABOUT_EQUAL = 0.1  # lengths that differ by less than this share of the longer one
 BINS = 10  # of confidence, from 1/2 to 1
 QUANTILES = (5, 25, 50, 75, 95)
+MIN_SOURCE_PAIRS = 10  # sources with fewer are taken together
+OTHER_SOURCES = "other"
 MIN_DIFFERING_PROMPTS = 6  # prompts: with five, a sign test cannot give less than p = 0.0625
 
 
@@ -284,8 +287,12 @@ def reliability(margins: FloatArray, labels: FloatArray) -> pd.DataFrame:
 
 
 def by_source(pairs: pd.DataFrame, bootstrap_samples: int, seed: int) -> dict[str, dict[str, Any]]:
-    """Accuracy of each source with its interval; nothing where all pairs have one source."""
-    groups = {str(name): own for name, own in pairs.groupby("source")}
+    """Accuracy of each source with its interval, of several small ones together; nothing of a single source."""
+    sources = [str(source) for source in pairs["source"]]
+    small = {source for source, count in Counter(sources).items() if count < MIN_SOURCE_PAIRS}
+    if len(small) > 1:
+        sources = [OTHER_SOURCES if source in small else source for source in sources]
+    groups = {str(name): own for name, own in pairs.groupby(np.array(sources))}
     if len(groups) < 2:
         return {}
     return {

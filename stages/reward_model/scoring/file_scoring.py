@@ -24,8 +24,9 @@ from reward_model.common.errors import UserError
 from reward_model.common.files import read_json, write_json, writing
 from reward_model.common.messages import Row
 from reward_model.contract.encoder import EncodedResponses
-from reward_model.data.readers import STDIO, RowStream, Schema, StreamedRow, open_rows
+from reward_model.data.readers import open_rows
 from reward_model.data.row_formats import Columns, InvalidRow, parse_sides, response_text
+from reward_model.data.row_streams import STDIO, RowStream, Schema, StreamedRow
 from reward_model.scoring.prompts import Prompt, prompt_of_row
 from reward_model.scoring.row_sinks import open_sink
 from reward_model.scoring.scorer import Scorer
@@ -193,7 +194,8 @@ def _joined(values: Row, result: Row) -> Row:
 def _encode(scorer: Scorer, stream: RowStream, row: StreamedRow) -> tuple[str, EncodedResponses | str]:
     """The row's kind and its token ids, or why there are none."""
     if row.fault is not None:
-        return "", f"the row {row.fault}" if stream.schema else f"the line {row.fault}"
+        reason = f" ({row.reason})" if row.reason else ""
+        return "", f"the {'row' if stream.schema else 'line'} {row.fault}{reason}"
     values = stream.typed(row.values)
     try:
         kind, prompt, responses = parse_row(values, stream.schema)

@@ -2,22 +2,18 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_model.common.errors import UserError
 from reward_model.common.messages import Row
 from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import Encoder
-from reward_model.data.hub import download_model
 from reward_model.data.pairs import Pair
 from reward_model.data.tokens import TokenRow, encode_pairs
 from reward_model.scoring.inference import score_sides
+from reward_model.scoring.model_folder import find_model
 from reward_model.scoring.torch_backend import TorchBackend
-
-HUB = "hub:"
 
 
 class ReferenceModel:
@@ -66,14 +62,7 @@ def load_reference_model(name: str, device: str) -> tuple[TorchBackend, Encoder]
     Raises:
         UserError: as `ReferenceModel`.
     """
-    if name.startswith(HUB):
-        place, _, revision = name.removeprefix(HUB).partition("@")
-        folder = download_model(place, revision or "main")
-    else:
-        folder = Path(name)
-        if not (folder / "config.json").exists():
-            raise UserError(f"evaluate.reference_models: {name} has no config.json; a model of the hub is {HUB}NAME")
-    return TorchBackend.load(folder, device, "fp32")
+    return TorchBackend.load(find_model(name), device, "fp32")
 
 
 def encode_rows(encoder: Encoder, pairs: Sequence[Pair], rows: Sequence[Row]) -> list[TokenRow | None]:

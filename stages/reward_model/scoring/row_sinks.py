@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -13,7 +14,8 @@ from typing import IO, Any, Protocol, cast
 from reward_model.common.errors import UserError
 from reward_model.common.files import writing
 from reward_model.common.messages import Row
-from reward_model.data.readers import STDIO, Schema, file_format
+from reward_model.data.readers import file_format
+from reward_model.data.row_streams import STDIO, Schema, compression
 
 SINKS = ("jsonl", "csv", "parquet")
 
@@ -57,8 +59,8 @@ def open_sink(target: str, stdio_format: str, schema: Schema | None, position: i
     kind = stdio_format if target == STDIO else file_format(target)
     if kind not in SINKS:
         raise UserError(f"{target}: .jsonl, .csv and .parquet files are written")
-    if target.endswith(".gz"):
-        raise UserError(f"{target}: compressed files are read, not written; leave the .gz out")
+    if ending := compression(target):
+        raise UserError(f"{target}: compressed files are read, not written; leave the .{ending} out")
     if kind != "jsonl" and schema is None:
         raise UserError(f"{target}: rows of JSONL have no fixed columns, so write them to a .jsonl file")
     with writing(target):
@@ -144,9 +146,25 @@ class _TextSink:
 
 
 def _jsonl_text(rows: Iterable[Row]) -> bytes:
-    lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+    lines = (_json_line(row) for row in rows)
     # A lone surrogate becomes its escape, which JSON reads back.
     return "".join(lines).encode("utf-8", "backslashreplace")
+
+
+def _json_line(row: Row) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False) + "\n"
+    except ValueError:
+        return json.dumps(_finite(row), ensure_ascii=False, default=str) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The value with "NaN", "Infinity" and "-Infinity" as text, since JSON has no such numbers."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _csv_text(rows: Iterable[Iterable[Any]]) -> bytes:
