@@ -88,9 +88,9 @@ def test_an_interrupted_command_goes_on_where_it_was(
     monkeypatch.setattr(ScoredFile, "write", lambda *arguments: windows.append(len(arguments[1])) or write(*arguments))
     report, _ = score_shards(*command)
     assert (report.rows, sum(windows)) == (80, 40 - 2 * 8)
-    found = [pd.read_parquet(tmp_path / f"out/{name}.parquet") for name in ("a", "b")]
-    pd.testing.assert_frame_equal(*found)
-    assert found[0][list(pairs)].equals(pairs)
+    found_a, found_b = (pd.read_parquet(tmp_path / f"out/{name}.parquet") for name in ("a", "b"))
+    pd.testing.assert_frame_equal(found_a, found_b)
+    assert found_a[list(pairs)].equals(pairs)
 
 
 def test_a_cluster_that_does_not_answer_is_one_line_and_nothing_is_written(
