@@ -82,7 +82,8 @@ class DataParams:
     )
     sources: Annotated[list[DataSource], Field(min_length=1)] | None = Field(
         description="for `path`: several sources, each with a `path` below `data.path` (file, folder or pattern), a "
-        "`weight`, and `…_column` and `preference_format` of its own; weights are shares of the training pairs; null: `data.path` alone"
+        "`weight`, and `…_column` and `preference_format` of its own; weights are shares of the training pairs; null: "
+        "`data.path` alone"
     )
     config: Text | None = Field(description="configuration of the data set, for `hub:NAME`; null: its only one")
     revision: Text = Field(description="branch, tag or commit on the hub, for `hub:NAME`")

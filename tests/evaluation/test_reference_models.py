@@ -103,5 +103,5 @@ def test_the_responses_of_a_row_are_cut_alike_and_refused_prompts_have_none(tmp_
 @pytest.mark.parametrize("name", ["no/such/folder", "."])
 def test_what_is_no_model_is_one_clear_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=rf"evaluate.reference_models: {name} has no config.json; .* hub:NAME"):
+    with pytest.raises(UserError, match=f"no trained model in {name}"):
         load_reference_model(name, "cpu")

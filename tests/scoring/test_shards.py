@@ -61,7 +61,7 @@ def test_the_output_folder_is_no_input_even_below_one(rows: Path) -> None:
     ("inputs", "message"),
     [
         (["-"], "not stdin"),
-        (["none.jsonl"], "none.jsonl: no file of rows"),
+        (["none.jsonl"], "none.jsonl not found: set --input"),
         (["rows/*.csv"], "no file of rows"),
         (["rows/b.jsonl", "rows"], "would both become out/b.jsonl"),
     ],

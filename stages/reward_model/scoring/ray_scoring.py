@@ -21,7 +21,8 @@ from typing import Any
 from tqdm import tqdm
 
 from reward_model.common.errors import UserError, first_line
-from reward_model.data.readers import RowStream, StreamedRow, open_rows
+from reward_model.data.readers import open_rows
+from reward_model.data.row_streams import RowStream, StreamedRow
 from reward_model.scoring.file_scoring import (
     FileReport,
     ScoredFile,

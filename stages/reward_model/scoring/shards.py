@@ -4,7 +4,6 @@ A shard in the folder is complete: until then it is below `UNFINISHED`. `MANIFES
 so that the same command goes on with it, and another is refused.
 """
 
-import glob
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,8 +12,10 @@ from typing import Any
 
 from reward_model.common.errors import UserError
 from reward_model.common.files import hash_file, read_json, write_json, writing
-from reward_model.data.readers import STDIO, data_files, open_rows
+from reward_model.data.readers import file_format, find_files, open_rows
+from reward_model.data.row_streams import STDIO, compression
 from reward_model.scoring.file_scoring import FileReport, result_schema
+from reward_model.scoring.row_sinks import SINKS
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished"
@@ -48,12 +49,10 @@ def find_shards(inputs: Sequence[str], output: Path) -> list[Shard]:
 def _shards_at(text: str, output: Path) -> list[Shard]:
     if text == STDIO:
         raise UserError("workers read files, not stdin")
-    path = Path(text)
-    found = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
+    place = Path(text)
     shards = [
         Shard(file, _output_name(file.relative_to(place) if place.is_dir() else Path(file.name)))
-        for place in found
-        for file in data_files(place, "--input")
+        for file in find_files(text, "--input").files
         if output not in file.resolve().parents
     ]
     if not shards:
@@ -62,10 +61,9 @@ def _shards_at(text: str, output: Path) -> list[Shard]:
 
 
 def _output_name(path: Path) -> str:
-    """The name itself if it can be written: what is compressed or JSON is not."""
-    if path.suffix == ".gz":
-        path = path.with_suffix("")
-    return (path.with_suffix(".jsonl") if path.suffix == ".json" else path).as_posix()
+    """The name itself if such files are written: none is compressed, and of the other formats rows go to JSON Lines."""
+    plain = path.with_suffix("") if compression(path.name) else path
+    return (plain if file_format(plain.name) in SINKS else plain.with_suffix(".jsonl")).as_posix()
 
 
 def check_columns(shards: Sequence[Shard]) -> None:
