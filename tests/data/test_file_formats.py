@@ -17,7 +17,8 @@ import pytest
 
 from reward_model.common.errors import UserError
 from reward_model.data.hub import download_dataset
-from reward_model.data.pairs import pair_from_row, parse_pairs
+from reward_model.data.pair_reader import pair_from_row
+from reward_model.data.pairs import parse_pairs
 from reward_model.data.readers import ReadReport, find_files, open_rows, read_rows
 from reward_model.data.row_formats import Columns
 from reward_model.data.sources import add_rejects
