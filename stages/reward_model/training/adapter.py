@@ -41,6 +41,6 @@ class Adapter:
     def save(self, folder: Path, head: torch.Tensor) -> None:
         """Write it, with the trained reward head (1, size), as a folder that `PeftModel.from_pretrained` loads."""
         folder.mkdir()
-        self.config.save_pretrained(folder)
+        self.config.save_pretrained(str(folder))
         weights = self.weights | {f"{PREFIX}model.{HEAD}.weight": head.detach().cpu().contiguous()}
         save_file(weights, folder / SAFETENSORS_WEIGHTS_NAME, {"format": "pt"})
