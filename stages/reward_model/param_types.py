@@ -5,7 +5,10 @@ import re
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid")  # of every section
 
 
 def _not_bool(value: Any) -> Any:
@@ -85,3 +88,22 @@ Logger = Annotated[str, AfterValidator(_integration)]
 StepsOrShare = Annotated[Float, Field(gt=0), AfterValidator(_steps_or_share)]
 TargetModules = Annotated[str | list[str], PlainValidator(_target_modules)]
 Layers = Annotated[int | float | Literal["auto"] | None, PlainValidator(_layers)]
+
+
+PreferenceFormat = Literal["auto", "probability", "index_from_0", "index_from_1", "signed"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataSource:
+    """One of several sources of pairs; columns that are not given are those of `DataParams`."""
+
+    path: Text
+    weight: Annotated[Float, Field(gt=0)] | None = None
+    prompt_column: Text | None = None
+    chosen_column: Text | None = None
+    rejected_column: Text | None = None
+    margin_column: Text | None = None
+    source_column: Text | None = None
+    preference_column: Text | None = None
+    preference_format: PreferenceFormat | None = None
+    system_column: Text | None = None

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from reward_model.common.errors import UserError
 from reward_model.param_types import (
+    STRICT,
+    DataSource,
     Float,
     Int,
     Layers,
     Logger,
     Optimizer,
+    PreferenceFormat,
     Scheduler,
     StepsOrShare,
     TargetModules,
@@ -27,10 +30,7 @@ from reward_model.param_types import (
 PARAMS_FILE = Path("params.yaml")
 
 
-_strict = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True, config=_strict)
+@dataclass(frozen=True, config=STRICT)
 class BaseParams:
     """The model that training starts from."""
 
@@ -46,26 +46,7 @@ class BaseParams:
     )
 
 
-PreferenceFormat = Literal["auto", "probability", "index_from_0", "index_from_1", "signed"]
-
-
-@dataclass(frozen=True, config=_strict)
-class DataSource:
-    """One of several sources of pairs; columns that are not given are those of `DataParams`."""
-
-    path: Text
-    weight: Annotated[Float, Field(gt=0)] | None = None
-    prompt_column: Text | None = None
-    chosen_column: Text | None = None
-    rejected_column: Text | None = None
-    margin_column: Text | None = None
-    source_column: Text | None = None
-    preference_column: Text | None = None
-    preference_format: PreferenceFormat | None = None
-    system_column: Text | None = None
-
-
-@dataclass(frozen=True, config=_strict)
+@dataclass(frozen=True, config=STRICT)
 class DataParams:
     """The preference pairs, and how they are split."""
 
@@ -112,7 +93,7 @@ class DataParams:
         "0: no margin"
     )
     keep_ties: bool = Field(
-        description="train on pairs whose preference is 0.5, too; otherwise they are skipped and counted"
+        description="train on pairs whose preference is 0.5, too; else they are skipped and counted"
     )
     max_pairs_per_prompt: Annotated[Int, Field(ge=1)] | None = Field(
         description="training pairs of one prompt at most, chosen by the seed; null: all"
@@ -149,7 +130,7 @@ class DataParams:
         return heldout_fraction
 
 
-@dataclass(frozen=True, config=_strict)
+@dataclass(frozen=True, config=STRICT)
 class TokenizeParams:
     """The scoring contract's limit."""
 
@@ -158,7 +139,7 @@ class TokenizeParams:
     )
 
 
-@dataclass(frozen=True, config=_strict)
+@dataclass(frozen=True, config=STRICT)
 class LoraParams:
     """Low-rank adapters; the keys have the names and meanings they have in peft's LoraConfig."""
 
@@ -172,7 +153,7 @@ class LoraParams:
     )
 
 
-@dataclass(frozen=True, config=_strict)
+@dataclass(frozen=True, config=STRICT)
 class TrainParams:
     """Training; the keys have the names and meanings they have in TRL's RewardConfig."""
 
@@ -255,7 +236,7 @@ class TrainParams:
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(description="seed of the order of the pairs")
 
 
-@dataclass(frozen=True, config=_strict)
+@dataclass(frozen=True, config=STRICT)
 class EvaluateParams:
     """Scoring the held-out pairs."""
 
@@ -280,7 +261,7 @@ class EvaluateParams:
     )
 
 
-@dataclass(frozen=True, config=_strict)
+@dataclass(frozen=True, config=STRICT)
 class ExportParams:
     """The exported forms, and what the model card says of things it cannot know."""
 
@@ -297,7 +278,7 @@ class ExportParams:
     data_license: Text = Field(description="licence of data other than the sample")
 
 
-@dataclass(frozen=True, config=_strict)
+@dataclass(frozen=True, config=STRICT)
 class Params:
     """The whole of params.yaml."""
 

@@ -12,11 +12,13 @@ LABELS = 2  # of a config that does not say
 
 
 def is_reward_model(folder: Path) -> bool:
-    """Whether the model in `folder` is a sequence classifier with one label.
+    """Whether the model in `folder` is a sequence classifier with one label; without a config it is not.
 
     Raises:
-        UserError: there is no config, or it is damaged.
+        UserError: the config is damaged.
     """
+    if not (folder / CONFIG_FILE).exists():
+        return False
     config = _read_config(folder)
     return _is_classifier(config) and _count_labels(config) == 1
 

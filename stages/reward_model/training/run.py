@@ -219,13 +219,8 @@ def train(
         trainer, compute = _train_where_possible(training, compute)
         weights = trainer.restore_best()
         adapter = None if adapted is None else Adapter.copy_from(adapted, ADAPTER_NAME)
-    return TrainingResult(
-        summarize(trainer, params, compute, get_layout(model)),
-        build_curve(trainer.state.log_history),
-        dict(trainer.unseen) if trainer.kept_step == trainer.state.global_step else {},
-        weights,
-        adapter,
-    )
+    summary = summarize(trainer, params, compute, get_layout(model))
+    return TrainingResult(summary, build_curve(trainer.state.log_history), trainer.unseen_margins(), weights, adapter)
 
 
 @contextmanager

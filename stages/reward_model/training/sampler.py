@@ -157,13 +157,12 @@ class TrainingPlan(Dataset[Step]):
 
     def unseen_comparisons(self) -> list[int]:
         """The numbers of the comparisons whose prompt stands in no earlier step, in the order of the first epoch."""
-        seen: set[Any] = set()
-        unseen: list[int] = []
+        seen, unseen = set[Any](), list[int]()
         for shares in self.steps:
             numbers = [number for share in shares for each in share.micro_batches for number in each]
-            own = [number for number in numbers if number < len(self.rows)]
-            unseen += [number for number in own if self.rows[number]["prompt_id"] not in seen]
-            seen.update(self.rows[number]["prompt_id"] for number in own)
+            prompts = {number: self.rows[number]["prompt_id"] for number in numbers if number < len(self.rows)}
+            unseen += [number for number, prompt in prompts.items() if prompt not in seen]
+            seen.update(prompts.values())
         return unseen
 
     @property

@@ -71,6 +71,10 @@ class PairTrainer(SavingTrainer):
         # Of this step, on this process: losses, margins, preferences, numbers (labelled pairs, 4) of each micro-batch.
         self._micro_losses: list[torch.Tensor] = []
 
+    def unseen_margins(self) -> dict[int, float]:
+        """By number, `unseen`; none if the weights that are kept are not the last, which they are nearly those of."""
+        return dict(self.unseen) if self.kept_step == self.state.global_step else {}
+
     def get_train_dataloader(self) -> DataLoader[Step]:
         """The plan's steps, each process its own."""
         return self.accelerator.prepare(DataLoader(self.plan, batch_size=1, collate_fn=itemgetter(0)))
