@@ -92,9 +92,7 @@ class DataParams:
         description="margin of a pair for each point of difference between its scores, or of a `signed` preference; "
         "0: no margin"
     )
-    keep_ties: bool = Field(
-        description="train on pairs whose preference is 0.5, too; else they are skipped and counted"
-    )
+    keep_ties: bool = Field(description="train on pairs whose preference is 0.5, too; else they are skipped, counted")
     max_pairs_per_prompt: Annotated[Int, Field(ge=1)] | None = Field(
         description="training pairs of one prompt at most, chosen by the seed; null: all"
     )
