@@ -23,9 +23,9 @@ from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets, re
 from reward_model.data.features import PairFeatures
 from reward_model.data.pairs import TIE, Pair
 from reward_model.evaluation.baselines import TextBaseline
-from reward_model.evaluation.metrics import read_labels
+from reward_model.evaluation.margins import read_labels
 from reward_model.evaluation.probe import ProbeWeights
-from reward_model.evaluation.reference_models import REFERENCES_FILE, reference_columns, reference_temperature
+from reward_model.evaluation.reference_columns import REFERENCES_FILE, reference_columns, reference_temperature
 from reward_model.evaluation.response_style import find_traits
 from reward_model.params import Params, load_params
 

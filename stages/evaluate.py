@@ -22,8 +22,10 @@ from reward_model.evaluation import plots
 from reward_model.evaluation.calibration import JUDGED, UNSEEN_FILE, Calibration, fit_calibration
 from reward_model.evaluation.external_scores import external_scores
 from reward_model.evaluation.judges import judge_figures
-from reward_model.evaluation.metrics import evaluate_pairs, read_labels
-from reward_model.evaluation.reference_models import REFERENCES_FILE, pairs_as_scored_by, reference_figures
+from reward_model.evaluation.margins import read_labels
+from reward_model.evaluation.metrics import evaluate_pairs
+from reward_model.evaluation.reference_columns import REFERENCES_FILE
+from reward_model.evaluation.reference_models import pairs_as_scored_by, reference_figures
 from reward_model.evaluation.report import set_report
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.model import load_reward_model

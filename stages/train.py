@@ -39,7 +39,7 @@ from reward_model.contract.encoder import Encoder
 from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.tokens import TokenRow, read_training_rows
 from reward_model.evaluation.calibration import JUDGED, UNSEEN_FILE, reliable_temperature
-from reward_model.evaluation.metrics import log_loss, read_labels
+from reward_model.evaluation.margins import log_loss, read_labels
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.devices import fsdp_enabled, world_size

@@ -14,12 +14,12 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.evaluation.bootstrap import Bootstrap
 from reward_model.evaluation.judges import judge_figures
+from reward_model.evaluation.margins import log_loss
 from reward_model.evaluation.metrics import (
     brier_score,
     calibration_figures,
     evaluate_pairs,
     expected_calibration_error,
-    log_loss,
     reliability,
 )
 from reward_model.evaluation.report import set_report

@@ -13,7 +13,8 @@ from reward_model.common.messages import Message
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.data.pairs import Pair
 from reward_model.evaluation.accuracy_chart import REFERENCE, accuracy_chart
-from reward_model.evaluation.reference_models import reference_columns, reference_figures, reference_temperature
+from reward_model.evaluation.reference_columns import reference_columns, reference_temperature
+from reward_model.evaluation.reference_models import reference_figures
 from reward_model.evaluation.report import results_table, set_report
 from reward_model.scoring.reference_models import encode_rows, load_reference_model
 from test_metrics import figures, table

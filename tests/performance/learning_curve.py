@@ -36,7 +36,7 @@ from reward_model.common.files import hash_folder, read_json, write_json, write_
 from reward_model.common.tables import read_parquet
 from reward_model.data.evaluation_sets import evaluation_sets, read_set_pairs
 from reward_model.evaluation.baselines import TextBaseline
-from reward_model.evaluation.metrics import log_loss
+from reward_model.evaluation.margins import log_loss
 from reward_model.params import load_params
 
 EVERYTHING = 10**9

@@ -32,7 +32,7 @@ from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.evaluation_sets import evaluation_sets
-from reward_model.evaluation.metrics import log_loss
+from reward_model.evaluation.margins import log_loss
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.forward import PROBE
 from reward_model.params import load_params

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from reward_model.data.external_formats import SECTIONS, STYLES, SUBSETS_2, TIES
-from reward_model.evaluation.metrics import compute_margins
+from reward_model.evaluation.margins import compute_margins
 
 
 def external_scores(row_format: str, pairs: pd.DataFrame) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.evaluation.bootstrap import Bootstrap, FloatArray, Interval, to_list
+from reward_model.evaluation.margins import column, compute_margins, log_loss, log_losses, read_labels
 from reward_model.evaluation.response_style import TRAITS
 
 FITTED_BASELINES = ("tfidf", "frozen_features")
@@ -113,31 +114,6 @@ def baseline_figures(correct: FloatArray, baselines: Mapping[str, FloatArray], b
         "gain_ci95": to_list(interval),
         "verdict": verdict(best, interval, bootstrap.differing(gains)),
     }
-
-
-def compute_margins(pairs: pd.DataFrame) -> FloatArray:
-    """Reward of chosen minus reward of rejected, shape (pairs,)."""
-    return column(pairs, "chosen_reward") - column(pairs, "rejected_reward")
-
-
-def column(pairs: pd.DataFrame, column: str) -> FloatArray:
-    """A column as float64, shape (pairs,)."""
-    return np.asarray(pairs[column], dtype=float)
-
-
-def read_labels(pairs: pd.DataFrame) -> FloatArray:
-    """The probability that chosen is better, by the labels, shape (pairs,)."""
-    return np.asarray(pairs["preference"].fillna(1.0), dtype=float) if "preference" in pairs else np.ones(len(pairs))
-
-
-def log_losses(margins: FloatArray, labels: FloatArray | float = 1.0) -> FloatArray:
-    """The cross-entropy of sigmoid(margin) with the labels in nats, shape (pairs,); -log sigmoid(margin) where 1."""
-    return labels * np.logaddexp(0, -margins) + (1 - labels) * np.logaddexp(0, margins)
-
-
-def log_loss(margins: FloatArray, labels: FloatArray | float = 1.0) -> float:
-    """The mean of `log_losses`."""
-    return float(log_losses(margins, labels).mean())
 
 
 def loss_gain(

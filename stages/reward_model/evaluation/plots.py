@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from reward_model.common.accuracy import pair_accuracy
-from reward_model.evaluation.metrics import BINS, column, compute_margins, read_labels, reliability
+from reward_model.evaluation.margins import column, compute_margins, read_labels
+from reward_model.evaluation.metrics import BINS, reliability
 
 Sets = Mapping[str, pd.DataFrame]  # by name, tables as in `metrics`
 Rows = list[dict[str, Any]]

@@ -3,39 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.evaluation.bootstrap import Bootstrap, FloatArray, to_list
-from reward_model.evaluation.calibration import fit_temperature
-from reward_model.evaluation.metrics import (
-    accuracy_figures,
-    compute_margins,
-    log_loss,
-    log_losses,
-    read_labels,
-    verdict,
-)
-
-REFERENCES_FILE = "reference_models.json"  # in data/baselines: name and temperature of each
-
-
-def reference_columns(number: int) -> tuple[str, str]:
-    """The columns of data/baselines with a model's rewards of chosen and of rejected."""
-    return f"reference_{number}_chosen", f"reference_{number}_rejected"
-
-
-def reference_temperature(rewards: FloatArray, labels: FloatArray) -> float:
-    """The temperature that fits a model's margins on validation pairs; 1 if it has none.
-
-    Args:
-        rewards: of chosen and of rejected, shape (2, pairs); nan where there is none.
-        labels: the probability that chosen is better, shape (pairs,).
-    """
-    margins = rewards[0] - rewards[1]
-    known = np.isfinite(margins)
-    return fit_temperature(margins[known], labels[known]) if known.any() else 1.0
+from reward_model.evaluation.margins import compute_margins, log_loss, log_losses, read_labels
+from reward_model.evaluation.metrics import accuracy_figures, verdict
+from reward_model.evaluation.reference_columns import reference_columns
 
 
 def pairs_as_scored_by(pairs: pd.DataFrame, number: int) -> pd.DataFrame:

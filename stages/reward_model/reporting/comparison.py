@@ -15,7 +15,8 @@ from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import missing_input, reading
 from reward_model.data.evaluation_sets import HELDOUT
 from reward_model.evaluation.bootstrap import Bootstrap
-from reward_model.evaluation.metrics import compute_margins, log_losses, percent, read_labels
+from reward_model.evaluation.margins import compute_margins, log_losses, read_labels
+from reward_model.evaluation.metrics import percent
 from reward_model.evaluation.report import heldout_first
 from reward_model.reporting import charts
 from reward_model.reporting.charts import RUNS, Dot

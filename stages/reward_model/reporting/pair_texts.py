@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from reward_model.data.pairs import Pair
-from reward_model.evaluation.metrics import compute_margins
+from reward_model.evaluation.margins import compute_margins
 from reward_model.reporting.clean import MAX_NAME, clean
 
 WORST = 40  # of each set: pairs ranked against the label, those furthest from it first
