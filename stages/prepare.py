@@ -1,12 +1,16 @@
 """Make validated, deduplicated, leak-free splits: data/raw (or data.path) → data/pairs, metrics/data.json.
 
     python stages/prepare.py
+    python stages/prepare.py --inspect FILE     shows what would be read of it, and writes nothing
 
 data/pairs holds train, validation and heldout; degenerate: responses made to be rejected, for the training prompts; and
 rejects: every row that gave no pair, with the reason. For the sample, judges: what other models say of its pairs.
 """
 
+import argparse
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,7 +37,18 @@ MAX_FILES = 20  # listed in the metrics
 
 
 def main() -> None:
-    data = load_params().data
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inspect", metavar="FILE", help="show what would be read of a file, folder or pattern")
+    file = parser.parse_args().inspect
+    if file is None:
+        prepare(load_params().data)
+    else:  # by a script of its own: this stage does not depend on the tokenizer
+        script = Path(__file__).with_name("inspect_pairs.py")
+        raise SystemExit(subprocess.run([sys.executable, script, file], check=False).returncode)
+
+
+def prepare(data: DataParams) -> None:
+    """Make data/pairs and metrics/data.json."""
     key = "data.path" if data.sources is None else "data.sources"
     sources = [parse_source(source, key) for source in single_sources(data)]
     parsed, mixture = sources[0][0], None

@@ -300,7 +300,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     assert {path.name for path in scored.iterdir()} == {f"{name}.parquet" for name in figures}
     shown = project.stage("results").stdout
     assert "rb2: RewardBench 2: " in shown
-    assert "other reward model" in shown
+    assert "models/reward" in shown
     project.stage("report")
     report = (project.folder / "data/report.html").read_text()
     assert "RM-Bench" in report

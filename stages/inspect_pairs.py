@@ -1,0 +1,155 @@
+"""Look at preference data before anything is trained on them: nothing is written.
+
+    python stages/prepare.py --inspect FILE
+
+FILE is a file, a folder or a pattern; the columns are those of params.yaml. The first rows are read, and shown as the
+model would see them, if models/base is there (`dvc repro fetch_base`).
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+import reward_model.common.environment  # noqa: F401
+from prepare import columns_of
+from reward_model.common.accuracy import pair_accuracy
+from reward_model.common.errors import run
+from reward_model.contract.base_tokenizer import contract_encoder
+from reward_model.contract.chat_template import TemplateRefuses
+from reward_model.contract.encoder import EncodedResponses, Encoder
+from reward_model.data.pair_reader import PairReader
+from reward_model.data.pairs import Pair, describe_skipped, parse_pairs
+from reward_model.data.readers import ReadReport, find_files, read_rows
+from reward_model.data.sources import add_rejects
+from reward_model.data.tokens import SAME_TOKENS, TokenRow, count_cuts, encode_pairs, has_equal_sides
+from reward_model.params import load_params
+
+BASE = Path("models/base")
+ROWS = 2000  # read at most, from the beginning
+SHOWN = 5  # comparisons
+CHARACTERS = 700  # of each text that is shown
+# Control characters as their pictures, all but tab and line feed, so that no text moves the cursor.
+PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", metavar="FILE")
+    console = Console(highlight=False, soft_wrap=False)
+    pairs = read_pairs(parser.parse_args().file, console)
+    if not pairs:
+        return
+    print_lengths(pairs, console)
+    if not (BASE / "config.json").exists():
+        console.print(f"\n{BASE} is not there, so tokens are not shown: run `dvc repro fetch_base`", markup=False)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = contract_encoder(BASE, load_params().tokenize.max_length, Path(folder))
+        print_tokens(encoder, pairs, console)
+
+
+def read_pairs(file: str, console: Console) -> list[Pair]:
+    """The pairs of the first rows; says what was found, and what not read.
+
+    Raises:
+        UserError: nothing can be read, or which response is better is unclear.
+    """
+    data, report = load_params().data, ReadReport()
+    found = find_files(file, "--inspect")
+    reader = PairReader(columns_of(data), found.name, keep_ties=data.keep_ties)
+    parsed = parse_pairs(reader.expand(islice(read_rows(found, report), ROWS)), reader.to_pair)
+    add_rejects(parsed, report)
+    counts = parsed.counts()
+    sample = f", of which the first {ROWS} rows are read" if parsed.rows >= ROWS else ""
+    console.print(Text(f"{file}: {len(found.files)} file{'s' * (len(found.files) != 1)}{sample}", "bold"))
+    lines = [found.unread_note(), found.splits_warning(), *reader.notes(), *parsed.first_rejects()]
+    console.print(*filter(None, lines), sep="\n", markup=False)
+    console.print(
+        f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {describe_skipped(counts['skipped'])}",
+        markup=False,
+    )
+    reader.check(parsed)
+    return parsed.pairs
+
+
+def print_lengths(pairs: Sequence[Pair], console: Console) -> None:
+    """How many prompts there are, and how often the longer response is the chosen one."""
+    sided = [pair for pair in pairs if not pair.is_tie]
+    longer = pair_accuracy(np.array([len(pair.chosen) - len(pair.rejected) for pair in sided], dtype=float))
+    prompts = len({pair.prompt_id for pair in pairs})
+    console.print(f"{prompts} prompts; ties: {len(pairs) - len(sided)}")
+    if sided:
+        warning = ": a model may learn little but length" if max(longer.mean(), 1 - longer.mean()) > 0.8 else ""
+        console.print(f"the longer response is the chosen one in {longer.mean():.1%}{warning}")
+
+
+def print_tokens(encoder: Encoder, pairs: Sequence[Pair], console: Console) -> None:
+    """Lengths in tokens, what would be cut or left out, and some comparisons as the model will see them."""
+    rows, encoded, left_out = encode_all(encoder, pairs)
+    lengths = [len(row[side]) for row in rows for side in ("chosen_ids", "rejected_ids")]
+    cuts = count_cuts(encoded)
+    if lengths:
+        middle, most = np.quantile(lengths, [0.5, 0.95])
+        console.print(
+            f"tokens of a prompt with a response: median {middle:.0f}, 95% up to {most:.0f}, longest {max(lengths)}"
+        )
+    console.print(
+        f"cut to fit {encoder.contract.max_length} tokens: {cuts['prompts_cut']} prompts, {cuts['responses_cut']} "
+        "responses"
+    )
+    if reduced := cuts["responses_reduced_by_template"]:
+        console.print(f"the chat template drops a part of {reduced} responses")
+    console.print(f"left out: {describe_skipped(left_out)}", markup=False)
+    for number, row in enumerate(rows[:SHOWN], 1):
+        console.print("", Text(f"comparison {number}, as the model sees it", "bold"), sep="\n")
+        for name, ids in zip(("prompt", "chosen", "rejected"), parts(row), strict=True):
+            text = encoder.tokenizer.decode(ids, skip_special_tokens=False)
+            console.print(Text(f"{name}: ", "cyan") + Text(shorten(text)))
+
+
+def encode_all(
+    encoder: Encoder, pairs: Sequence[Pair]
+) -> tuple[list[TokenRow], list[EncodedResponses], dict[str, int]]:
+    """Rows of data/tokens, what was cut, and how many pairs would be left out for each reason."""
+    rows, encoded, left_out = list[TokenRow](), list[EncodedResponses](), dict[str, int]()
+    for pair in pairs:
+        try:
+            [row], of_pair = encode_pairs(encoder, [pair])
+        except TemplateRefuses as refusal:
+            reason = f"{refusal.reason} ({refusal})"
+            left_out[reason] = left_out.get(reason, 0) + 1
+            continue
+        encoded.append(of_pair)
+        if has_equal_sides(row):
+            left_out[SAME_TOKENS] = left_out.get(SAME_TOKENS, 0) + 1
+        else:
+            rows.append(row)
+    return rows, encoded, left_out
+
+
+def parts(row: TokenRow) -> Iterator[list[int]]:
+    """What both sides begin with, and what is left of each."""
+    chosen, rejected = row["chosen_ids"], row["rejected_ids"]
+    differs = [one != other for one, other in zip(chosen, rejected, strict=False)]
+    shared = differs.index(True) if True in differs else len(differs)
+    yield chosen[:shared]
+    yield chosen[shared:]
+    yield rejected[shared:]
+
+
+def shorten(text: str) -> str:
+    """The text without what moves the cursor, and without its middle if it is long."""
+    half = CHARACTERS // 2
+    if len(text) > CHARACTERS:
+        text = f"{text[:half]} [… {len(text) - 2 * half} characters …] {text[-half:]}"
+    return text.translate(PICTURES)
+
+
+if __name__ == "__main__":
+    run(main)

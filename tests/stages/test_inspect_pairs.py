@@ -1,0 +1,50 @@
+"""prepare.py --inspect: what it shows, and that it writes nothing."""
+
+import shutil
+from pathlib import Path
+
+from conftest import Project, make_pairs, write_rows
+
+
+def files_below(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+
+def test_a_file_is_shown_as_the_model_sees_it_and_nothing_is_written(project: Project) -> None:
+    """Long responses that differ in their middle only, a control character, a row that is no pair, columns not read."""
+    rows = make_pairs(30)
+    long = [
+        {
+            "prompt": f"question {number}",
+            "chosen": f"{'x ' * 400}one{' y' * 400}",
+            "rejected": f"{'x ' * 400}a{' y' * 400}",
+        }
+        for number in range(3)
+    ]
+    bell = {"prompt": "bell", "chosen": "\a\x1b[31mred", "rejected": "no"}
+    write_rows(project.folder / "data/own/some.jsonl", [bell | {"n": 1}, {"prompt": "Q"}, *rows, *long])
+    shutil.copytree(project.folder / "models/own", project.folder / "models/base", dirs_exist_ok=True)
+    before = files_below(project.folder)
+    result = project.run("stages/prepare.py", "--inspect", "data/own/some.jsonl")
+    assert result.returncode == 0, result.stderr
+    shown = " ".join(result.stdout.split())
+    assert "columns not read: n" in shown
+    assert "first missing_column" in shown
+    assert "35 rows, 34 pairs kept; skipped: 1 missing_column" in shown
+    assert "the longer response is the chosen one in" in shown
+    assert "left out: 3 same_tokens" in shown
+    assert "prompts, 6 responses" in shown
+    assert shown.count("as the model sees it") == 5
+    assert "\x1b" not in result.stdout
+    assert "\u2407\u241b[31mred" in shown
+    assert files_below(project.folder) == before
+
+
+def test_without_a_base_there_are_no_tokens_and_what_cannot_be_read_is_an_error(project: Project) -> None:
+    write_rows(project.folder / "data/own/some.jsonl", make_pairs(3))
+    result = project.run("stages/prepare.py", "--inspect", "data/own/some.jsonl")
+    assert result.returncode == 0, result.stderr
+    assert "models/base is not there" in result.stdout
+    result = project.run("stages/prepare.py", "--inspect", "data/none.jsonl")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: data/none.jsonl not found")
