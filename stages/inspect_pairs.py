@@ -17,13 +17,12 @@ from rich.console import Console
 from rich.text import Text
 
 import reward_model.common.environment  # noqa: F401
-from prepare import columns_of
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import run
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import EncodedResponses, Encoder
-from reward_model.data.pair_reader import PairReader
+from reward_model.data.pair_reader import PairReader, columns_of
 from reward_model.data.pairs import Pair, describe_skipped, parse_pairs
 from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.sources import add_rejects

@@ -24,7 +24,7 @@ from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, w
 from reward_model.common.messages import Message, Row
 from reward_model.common.paths import expand_home
 from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
-from reward_model.data.pair_reader import PairReader, pair_from_row
+from reward_model.data.pair_reader import PairReader, columns_of, pair_from_row
 from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, describe_skipped, parse_pairs
 from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.row_formats import Columns
@@ -122,22 +122,6 @@ def parse_source(data: DataParams, key: str) -> tuple[ParsedPairs, ReadReport]:
     for reason, row in {reason: row for reason, row in reversed(report.rejects)}.items():
         print(f"first {reason}: {row['file']}, {row['place']} {row['fault']}")
     return parsed, report
-
-
-def columns_of(data: DataParams) -> Columns:
-    """The columns that the params name."""
-    return Columns(
-        data.prompt_column,
-        data.chosen_column,
-        data.rejected_column,
-        data.margin_column,
-        data.source_column,
-        data.preference_column,
-        data.system_column,
-        data.preference_format,
-        data.min_score_gap,
-        data.margin_per_point,
-    )
 
 
 def largest_files(reports: list[dict[str, int]]) -> dict[str, int]:

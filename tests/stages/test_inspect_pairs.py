@@ -13,17 +13,10 @@ def files_below(folder: Path) -> set[Path]:
 def test_a_file_is_shown_as_the_model_sees_it_and_nothing_is_written(project: Project) -> None:
     """Long responses that differ in their middle only, a control character, a row that is no pair, columns not read."""
     rows = make_pairs(30)
-    long = [
-        {
-            "prompt": f"question {number}",
-            "chosen": f"{'x ' * 400}one{' y' * 400}",
-            "rejected": f"{'x ' * 400}a{' y' * 400}",
-        }
-        for number in range(3)
-    ]
+    chosen, rejected = (f"{'x ' * 400}{word}{' y' * 400}" for word in ("one", "a"))
+    long = [{"prompt": f"question {number}", "chosen": chosen, "rejected": rejected} for number in range(3)]
     bell = {"prompt": "bell", "chosen": "\a\x1b[31mred", "rejected": "no"}
     write_rows(project.folder / "data/own/some.jsonl", [bell | {"n": 1}, {"prompt": "Q"}, *rows, *long])
-    shutil.copytree(project.folder / "models/own", project.folder / "models/base", dirs_exist_ok=True)
     before = files_below(project.folder)
     result = project.run("stages/prepare.py", "--inspect", "data/own/some.jsonl")
     assert result.returncode == 0, result.stderr
@@ -42,6 +35,7 @@ def test_a_file_is_shown_as_the_model_sees_it_and_nothing_is_written(project: Pr
 
 def test_without_a_base_there_are_no_tokens_and_what_cannot_be_read_is_an_error(project: Project) -> None:
     write_rows(project.folder / "data/own/some.jsonl", make_pairs(3))
+    shutil.rmtree(project.folder / "models/base")
     result = project.run("stages/prepare.py", "--inspect", "data/own/some.jsonl")
     assert result.returncode == 0, result.stderr
     assert "models/base is not there" in result.stdout

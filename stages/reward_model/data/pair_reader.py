@@ -14,6 +14,7 @@ from reward_model.data.label_formats import are_numbered, columns_of_row, find_l
 from reward_model.data.pairs import TIE, Pair, ParsedPairs, checked_pair
 from reward_model.data.preferences import Preference, read_preference, to_number
 from reward_model.data.row_formats import CONVERSATIONS, Columns, name_pair_format, parse_sides
+from reward_model.params import DataParams
 
 # Of the two sides, where a data set has rated both.
 SIDE_SCORES = (
@@ -22,6 +23,22 @@ SIDE_SCORES = (
     ("chosen_rating", "rejected_rating"),
 )
 MAX_NAMES = 8  # of columns, in a line
+
+
+def columns_of(data: DataParams) -> Columns:
+    """The columns that the params name."""
+    return Columns(
+        data.prompt_column,
+        data.chosen_column,
+        data.rejected_column,
+        data.margin_column,
+        data.source_column,
+        data.preference_column,
+        data.system_column,
+        data.preference_format,
+        data.min_score_gap,
+        data.margin_per_point,
+    )
 
 
 def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties: bool = False) -> Pair:
