@@ -390,7 +390,7 @@ def test_rows_of_a_table_that_lack_a_side_get_an_error_and_nothing_is_dropped(
     report = manager.score_file(write_as(tmp_path / "in.parquet", rows), tmp_path / "out.parquet")
     assert report == FileReport(2, 1)
     found = read_as(tmp_path / "out.parquet")
-    assert "missing_column" in found[0]["error"]
+    assert "missing_value (chosen)" in found[0]["error"]
     assert found[1]["reward_chosen"] is not None
 
 
