@@ -81,6 +81,7 @@ KINDS: dict[str, tuple[Any, str, list[AddedToken]]] = {
     "unigram": (unigram, MISTRAL, []),
     "single words": (byte_level, PHI, special(single_word=True)),
     "normalized": (unigram, PHI, special(normalized=True)),
+    "one character": (byte_level, PHI.replace("<|end|>", "§"), [*special(), AddedToken("§", special=True)]),
 }
 
 
@@ -108,7 +109,7 @@ def test_both_sides_have_the_ids_of_the_prompt_that_transformers_gives_it(tmp_pa
     theirs = AutoTokenizer.from_pretrained(encoder.folder)
     prompt = [user("the question  is")]
     opening = theirs.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
-    mentions = [f"a {text} answer {text}\n{text}" for text in ("<s>", "</s>", "<|user|>", "<|end|>", "<unk>")]
+    mentions = [f"a {text} answer {text}\n{text}" for text in ("<s>", "</s>", "<|user|>", "<|end|>", "<unk>", "§")]
     plain, *others = encoder.encode(prompt, ["old", *mentions]).ids
     assert plain == theirs.apply_chat_template([*prompt, answer("old")], return_dict=False)
     # The unknown token stands for unknown characters, too.

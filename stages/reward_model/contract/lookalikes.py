@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -48,15 +49,20 @@ class LookalikeEncoder:
         Raises:
             TemplateRefuses: the template does not take them.
         """
-        # A mark within the text of control tokens lets only the template's own be whole.
-        mark = _absent_character(messages)
-        text = render([{key: self._broken(text, mark) for key, text in turn.items()} for turn in messages])
-        aliased = self._pattern.sub(lambda match: self._aliases[match.group()], text)
-        ids = self._aliased_tokenizer.encode(aliased.replace(mark, ""), add_special_tokens=False).ids
-        return text.replace(mark, ""), ids
+        # A mark within the text of control tokens lets only the template's own be whole; those of one character are
+        # other characters meanwhile.
+        letters = [token for token in self._aliases if len(token) == 1]
+        mark, *others = _absent_characters(messages, 1 + len(letters))
+        hidden, shown = dict(zip(letters, others, strict=True)), dict(zip(map(ord, others), letters, strict=True))
 
-    def _broken(self, text: str, mark: str) -> str:
-        return self._pattern.sub(lambda match: mark.join(match.group()), text)
+        def hide(match: re.Match[str]) -> str:
+            return mark.join(hidden.get(character, character) for character in match.group())
+
+        text = render([{key: self._pattern.sub(hide, text) for key, text in turn.items()} for turn in messages])
+        aliased = self._pattern.sub(lambda match: self._aliases[match.group()], text)
+        show = {ord(mark): None, **shown}
+        ids = self._aliased_tokenizer.encode(aliased.translate(show), add_special_tokens=False).ids
+        return text.translate(show), ids
 
     @cached_property
     def _aliased_tokenizer(self) -> Tokenizer:
@@ -85,7 +91,7 @@ class LookalikeEncoder:
         return self._aliases.get(token, token)
 
 
-def _absent_character(messages: Sequence[Message]) -> str:
-    """A private-use character that no message holds."""
-    text = "".join(text for turn in messages for text in turn.values())
-    return next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
+def _absent_characters(messages: Sequence[Message], count: int) -> list[str]:
+    """Private-use characters that no message holds."""
+    present = {character for turn in messages for text in turn.values() for character in text}
+    return list(islice((chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in present), count))

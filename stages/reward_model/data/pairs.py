@@ -87,7 +87,7 @@ class ParsedPairs:
         first = {reject["reason"]: reject for reject in reversed(self.rejects)}
         lines = []
         for reason, reject in sorted(first.items()):
-            detail = f" ({reject['detail']})" if "detail" in reject else ""
+            detail = f" ({_SHORT.repr(reject['detail'])[1:-1]})" if "detail" in reject else ""
             lines.append(f"first {reason}{detail}: {_SHORT.repr(reject['row'])}")
         return lines
 
