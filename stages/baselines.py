@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-import reward_model.common.environment  # noqa: F401
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import run
 from reward_model.common.files import new_folder, write_json
@@ -28,6 +27,7 @@ from reward_model.evaluation.probe import ProbeWeights
 from reward_model.evaluation.reference_columns import REFERENCES_FILE, reference_columns, reference_temperature
 from reward_model.evaluation.response_style import find_traits
 from reward_model.params import Params, load_params
+from reward_model.scoring.model_folder import find_model
 
 FEATURES = Path("data/evaluation_features")
 VALIDATION = EvaluationSet("validation", Path("data/pairs/validation.jsonl"), Path("data/tokens/validation.parquet"))
@@ -71,19 +71,21 @@ def score_references(params: Params) -> tuple[list[dict[str, Any]], dict[str, Co
     """
     references: list[dict[str, Any]] = []
     columns: dict[str, Columns] = {each.name: {} for each in evaluation_sets()}
-    for number, name in enumerate(dict.fromkeys(params.evaluate.reference_models)):
-        temperature, rewards = score_reference(name, params)
+    # All are fetched first: what computes their rewards keeps the Hugging Face libraries off the hub.
+    folders = {name: find_model(name) for name in params.evaluate.reference_models}
+    for number, (name, folder) in enumerate(folders.items()):
+        temperature, rewards = score_reference(name, folder, params)
         references.append({"name": name, "temperature": temperature})
         for set_name, of_set in rewards.items():
             columns[set_name] |= dict(zip(reference_columns(number), of_set, strict=True))
     return references, columns
 
 
-def score_reference(name: str, params: Params) -> tuple[float, dict[str, NDArray[np.float64]]]:
+def score_reference(name: str, folder: Path, params: Params) -> tuple[float, dict[str, NDArray[np.float64]]]:
     """A model's temperature, and by evaluation set its rewards of chosen and of rejected, shape (2, pairs)."""
     from reward_model.scoring.reference_models import ReferenceModel  # torch: not without a model
 
-    model = ReferenceModel(name, params.train.device, params.evaluate.batch_size)
+    model = ReferenceModel(name, folder, params.train.device, params.evaluate.batch_size)
     rewards = {}
     for each in (VALIDATION, *evaluation_sets()):
         rows = read_parquet(each.tokens)

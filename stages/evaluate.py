@@ -3,8 +3,8 @@
     python stages/evaluate.py
 
 `heldout` are pairs whose prompts are in no other split; then come the external sets. The calibration is fitted on the
-validation pairs. metrics/eval.json has the figures, metrics/*.json what the plots show, data/evaluation the rewards of
-every pair.
+validation pairs, and its temperature on late training pairs, too. metrics/eval.json has the figures, metrics/*.json
+what the plots show, data/evaluation the rewards of every pair.
 """
 
 from functools import partial

@@ -30,7 +30,7 @@ from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS, interval_in_wo
 
 METRICS = Path("metrics")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"  # around the table in metrics/README.md
-CALIBRATED = "These log losses are at temperatures fitted on validation pairs, of both models."
+CALIBRATED = "These log losses are at fitted temperatures, of both models."
 COLOURS = {"better": "green", "worse": "red"}
 
 

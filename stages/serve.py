@@ -110,12 +110,15 @@ def read_limits(arguments: argparse.Namespace) -> "Limits":
     """The limits that were asked for."""
     from reward_model.serving.limits import Limits
 
+    api_key = os.environ.get(API_KEY_VARIABLE) if arguments.api_key is None else arguments.api_key
+    if api_key == "":
+        raise UserError(f"the key is empty: leave out --api-key and {API_KEY_VARIABLE}, or give one")
     return Limits(
         body_bytes=arguments.max_body_mb * 2**20,
         texts=arguments.max_texts,
         requests=arguments.max_requests,
         seconds=arguments.timeout,
-        api_key=arguments.api_key or os.environ.get(API_KEY_VARIABLE),
+        api_key=api_key,
     )
 
 

@@ -76,6 +76,8 @@ def main() -> None:
         rewards = score_copy(model, encoder, result.weights, params, folder, validation)
         judged = judged_pairs(validation, np.subtract(*rewards))
         unseen = judged_pairs([pairs[number] for number in result.unseen], result.unseen.values())
+        if unseen["preference"].isna().all() != judged["preference"].isna().all():
+            unseen = unseen[:0]  # other labels, such as mean votes, have another temperature
         temperature = choose_temperature(pd.concat([judged, unseen])) if params.temperature_scaling else None
         if temperature is not None:
             scale_head(model if result.weights is None else result.weights, 1 / temperature)

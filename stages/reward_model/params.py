@@ -220,8 +220,8 @@ class TrainParams:
         description="stop after so many evaluations in a row that were no better than the best; null: never"
     )
     temperature_scaling: bool = Field(
-        description="divide the trained head by the temperature at which pairs that it was not trained on are "
-        "predicted best, so that the sigmoid of a difference of rewards is a probability"
+        description="divide the trained head by the temperature at which pairs are predicted best that it had not "
+        "been trained on, so that the sigmoid of a difference of rewards is a probability"
     )
     save_steps: Annotated[Int, Field(ge=1)] = Field(
         description="steps between two checkpoints; an interrupted training resumes from the last"

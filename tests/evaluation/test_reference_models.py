@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from conftest import build_tiny_tokenizer
-from reward_model.common.errors import UserError
 from reward_model.common.messages import Message
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.data.pairs import Pair
@@ -16,7 +15,7 @@ from reward_model.evaluation.accuracy_chart import REFERENCE, accuracy_chart
 from reward_model.evaluation.reference_columns import reference_columns, reference_temperature
 from reward_model.evaluation.reference_models import reference_figures
 from reward_model.evaluation.report import results_table, set_report
-from reward_model.scoring.reference_models import encode_rows, load_reference_model
+from reward_model.scoring.reference_models import encode_rows
 from test_metrics import figures, table
 
 RNG = np.random.default_rng(0)
@@ -99,10 +98,3 @@ def test_the_responses_of_a_row_are_cut_alike_and_refused_prompts_have_none(tmp_
     alone = encode_rows(encoder, pairs[:2], [{}, {}])
     assert alone[0] is not None
     assert len(alone[0]["chosen_ids"]) > len(first["chosen_ids"]), "pairs without a row stand alone"
-
-
-@pytest.mark.parametrize("name", ["no/such/folder", "."])
-def test_what_is_no_model_is_one_clear_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"no trained model in {name}"):
-        load_reference_model(name, "cpu")

@@ -21,8 +21,9 @@ class InvalidRow(ValueError):
 
     def __init__(self, reason: str, concerns: str = "") -> None:
         super().__init__(reason)
-        self.concerns = concerns
-        self.detail = f"{reason} ({concerns})" if concerns else reason
+        # With a lone surrogate in it, nobody could print or send it.
+        self.concerns = concerns.encode("utf-8", "backslashreplace").decode()
+        self.detail = f"{reason} ({self.concerns})" if concerns else reason
 
 
 def first_line(error: BaseException) -> str:

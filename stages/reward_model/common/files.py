@@ -172,9 +172,9 @@ def writing(target: str | Path) -> Iterator[None]:
 
 
 def write_checksums(folder: Path) -> None:
-    """List the SHA-256 of every file in `folder` that the rewards depend on: all but the model card."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
-    names = sorted(path.relative_to(folder).as_posix() for path in files if path.name != CHECKSUMS_FILE)
+    """List the SHA-256 of the files in `folder` that the rewards depend on: not the card, nor what lies below."""
+    files = (path for path in folder.iterdir() if path.is_file() and path.suffix != ".md")
+    names = sorted(path.name for path in files if path.name != CHECKSUMS_FILE)
     write_text(folder / CHECKSUMS_FILE, "".join(f"{hash_file(folder / name)}  {name}\n" for name in names))
 
 

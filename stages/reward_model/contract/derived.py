@@ -77,8 +77,9 @@ def _encode_probe(tokenizer: PreTrainedTokenizerFast, template: str, folder: Pat
 
 
 def _without_last(template: str, token: str) -> str:
+    inner = template.removesuffix("\n")  # Jinja drops it at the end of a template, not within one
     return (
-        "{% set conversation %}{{ '' }}" + template + "{% endset %}"
+        "{% set conversation %}{{ '' }}" + inner + "{% endset %}"
         "{{ conversation if add_generation_prompt else conversation.removesuffix(" + repr(token) + ") }}"
     )
 

@@ -1,8 +1,8 @@
-"""From a margin to a probability, fitted on validation pairs and saved with the model."""
+"""From a margin to a probability, fitted on pairs not trained on before and saved with the model."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ class Calibration:
     def of_z_scores(self) -> "Calibration":
         """What z-scores, and margins between them, are worth."""
         deviation = self.reward_std
-        return Calibration(self.temperature / deviation, self.noise_margin / deviation, 0.0, 1.0, self.pairs)
+        scaled = {"temperature": self.temperature / deviation, "noise_margin": self.noise_margin / deviation}
+        return replace(self, **scaled, reward_mean=0.0, reward_std=1.0)
 
     @classmethod
     def load(cls, folder: Path) -> "Calibration":

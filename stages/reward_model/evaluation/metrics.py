@@ -41,7 +41,7 @@ def evaluate_pairs(pairs: pd.DataFrame, temperature: float, *, bootstrap_samples
 
     Args:
         pairs: the table of the module's docstring.
-        temperature: fitted on validation pairs.
+        temperature: as fitted (`calibration.Calibration`).
         bootstrap_samples: resamplings of prompts behind each interval.
         seed: of the resampling.
 

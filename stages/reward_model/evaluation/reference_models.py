@@ -30,8 +30,8 @@ def reference_figures(
 ) -> dict[str, dict[str, Any]]:
     """What each reference model reaches, and by how much the trained model is ahead of it.
 
-    Log losses are compared at the temperatures fitted on validation pairs, the trained model's too: rewards of
-    different models have different scales.
+    Log losses are compared at fitted temperatures, since rewards of different models have different scales: theirs are
+    fitted on the validation pairs, the trained model's on late training pairs, too.
 
     Args:
         pairs: the table of `metrics`, with `reference_columns`.

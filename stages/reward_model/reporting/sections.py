@@ -249,7 +249,7 @@ def training_section(metrics: Metrics) -> Section:
 def _training_chart(curve: Sequence[Figures], figure: str, label: str, kept: int | None) -> Chart:
     points = [dict(point) for point in curve]
     rows = [
-        (f"{point['pairs']:,}", f"{point[figure]:.3f}", _number(point[f"eval_{figure}"]))
+        (f"{point['pairs']:,}", f"{point[figure]:.3f}", _number(point.get(f"eval_{figure}")))
         for point in points
         if point.get(figure) is not None
     ]

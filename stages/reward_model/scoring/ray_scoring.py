@@ -34,7 +34,6 @@ from reward_model.scoring.file_scoring import (
 )
 from reward_model.scoring.manager import RewardModelManager
 from reward_model.scoring.model_folder import model_digest
-from reward_model.scoring.scorer import Scorer
 from reward_model.scoring.shards import Shard, ShardFolder, check_columns, find_shards
 
 QUEUED = 2  # windows that a worker has: one that it computes, one that waits
@@ -102,6 +101,8 @@ def score_shards(
         with running_ray(ray, address, workers):
             pool = WorkerPool(ray, options, workers)
             folder.begin(pool.fingerprint, pool.max_length)
+            for note in pool.notes:
+                print(f"note: {note}", file=sys.stderr)
             with tqdm(total=done + sum(counts.values()), initial=done, unit="row") as bar:
                 _score(pool, folder, todo, options.batch_size, bar)
     return folder.end(), folder.max_length
@@ -191,16 +192,16 @@ class _Worker:
         self._options = options
 
     @cached_property
-    def _scorer(self) -> Scorer:
+    def _manager(self) -> RewardModelManager:
         manager = self._options.manager()
         manager.load_trained_model(self._options.model)
-        return manager.scorer
+        return manager
 
-    def describe(self) -> tuple[str, int]:
-        return self._scorer.fingerprint, self._scorer.encoder.contract.max_length
+    def describe(self) -> tuple[str, int, tuple[str, ...]]:
+        return self._manager.scorer.fingerprint, self._manager.max_length, tuple(self._manager.notes)
 
     def score(self, stream: RowStream, window: Sequence[StreamedRow]) -> ScoredWindow:
-        return score_window(self._scorer, stream, window)
+        return score_window(self._manager.scorer, stream, window)
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ class WorkerPool:
         found = {self._result(handle.describe.remote()) for handle in self._actors}
         if len(found) > 1:
             raise UserError(f"the workers compute differently ({', '.join(sorted(map(str, found)))}): set --device")
-        [(self.fingerprint, self.max_length)] = found
+        [(self.fingerprint, self.max_length, self.notes)] = found
 
     def score(self, works: Iterable[Work]) -> Iterator[tuple[Work, ScoredWindow | None]]:
         """Yield the windows in their order with what was found; None for the end of a shard."""

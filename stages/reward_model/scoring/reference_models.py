@@ -2,37 +2,39 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+import reward_model.common.environment  # noqa: F401
 from reward_model.common.messages import Row
 from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import Encoder
 from reward_model.data.pairs import Pair
 from reward_model.data.tokens import TokenRow, encode_pairs
 from reward_model.scoring.inference import score_sides
-from reward_model.scoring.model_folder import find_model
 from reward_model.scoring.torch_backend import TorchBackend
 
 
 class ReferenceModel:
     """A reward model on its device, in float32, with its own tokenizer, template and limit of length."""
 
-    def __init__(self, name: str, device: str, batch_size: int) -> None:
+    def __init__(self, name: str, folder: Path, device: str, batch_size: int) -> None:
         """Load it.
 
         Args:
-            name: a folder, or `hub:NAME` or `hub:NAME@REVISION`.
+            name: for people.
+            folder: the model's.
             device: auto, cuda, mps or cpu.
             batch_size: prompts computed at a time.
 
         Raises:
-            UserError: it is no reward model, it cannot be had, or the device is not on this machine.
+            UserError: it is no reward model, or the device is not on this machine.
         """
         self.name = name
         self.batch_size = batch_size
-        self.backend, self.encoder = load_reference_model(name, device)
+        self.backend, self.encoder = TorchBackend.load(folder, device, "fp32")
 
     def score(self, pairs: Sequence[Pair], rows: Sequence[Row], set_name: str) -> NDArray[np.float64]:
         """The rewards of chosen and of rejected, shape (2, pairs); nan where its template refuses the prompt.
@@ -54,15 +56,6 @@ class ReferenceModel:
         if refused := len(pairs) - len(known):
             print(f"{self.name}: its chat template refuses {refused} of {len(pairs)} pairs of {set_name}")
         return rewards
-
-
-def load_reference_model(name: str, device: str) -> tuple[TorchBackend, Encoder]:
-    """A reward model ready to score in float32, and what encodes for it.
-
-    Raises:
-        UserError: as `ReferenceModel`.
-    """
-    return TorchBackend.load(find_model(name), device, "fp32")
 
 
 def encode_rows(encoder: Encoder, pairs: Sequence[Pair], rows: Sequence[Row]) -> list[TokenRow | None]:

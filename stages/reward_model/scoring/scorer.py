@@ -25,7 +25,7 @@ class Comparison:
         margin: reward_a - reward_b.
         preferred: "a", "b", or "tie" if the rewards are within 1e-4 of each other.
         probability_a: the probability that a is the preferred one, sigmoid(margin / temperature); the temperature was
-            fitted on validation pairs (`calibration.Calibration`). None for a model that nothing was fitted for.
+            fitted (`calibration.Calibration`). None for a model that nothing was fitted for.
         within_noise: whether, with margins so small, the model was not shown to be better than chance on
             validation pairs. None for a model that nothing was fitted for.
     """

@@ -41,8 +41,8 @@ class RenderedTextEncoder:
 
     def _closed(self, text: str) -> str:
         """The text with what the template writes after a response, once, and nothing more."""
-        while self._pad_token and text.rstrip().endswith(self._pad_token):
-            text = text.rstrip().removesuffix(self._pad_token)
+        if self._pad_token:
+            text = _without_padding(text, self._pad_token)
         end = self._closing.rstrip()
         if end and text.rstrip().endswith(end):
             return text.rstrip().removesuffix(end) + self._closing
@@ -50,3 +50,15 @@ class RenderedTextEncoder:
 
     def _ids(self, text: str) -> TokenIds:
         return encode_text(self._encoder.tokenizer, text)
+
+
+def _without_padding(text: str, pad_token: str) -> str:
+    """The text without all pad tokens at its end, and the blanks after each."""
+    end = len(text)
+    while True:
+        last = end
+        while last and text[last - 1].isspace():
+            last -= 1
+        if not text.endswith(pad_token, 0, last):
+            return text[:end]
+        end = last - len(pad_token)
