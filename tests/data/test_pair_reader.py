@@ -61,6 +61,24 @@ def test_published_formats_with_labels_are_read_right(row: dict[str, Any], chose
 
 
 @pytest.mark.parametrize(
+    ("row", "columns", "chosen"),
+    [
+        (SAFE_RLHF | {"better_response_id": 1, "by": 0}, Columns(preference="by", preference_format="index_from_0"), "x"),
+        (HELPSTEER3 | {"overall_preference": 3, "by": 1}, Columns(preference="by", preference_format="probability"), "x"),
+        (LMARENA | {"winner": 0}, Columns(preference="winner", preference_format="index_from_0"), "x"),
+        (SAFE_RLHF | {"better_response_id": 1}, Columns(preference="better_response_id"), "y"),
+    ],
+)
+def test_a_label_that_is_named_wins_over_that_of_a_published_format(
+    row: dict[str, Any], columns: Columns, chosen: str
+) -> None:
+    assert [pair.chosen for pair in read([row], columns).pairs] == [chosen]
+    if columns.preference == "by":
+        with pytest.raises(UserError, match=r"'by' holds only 0 and 1, .* that 'response_?[01]' is better"):
+            read([row], Columns(preference="by"))
+
+
+@pytest.mark.parametrize(
     ("form", "label", "chosen"),
     [
         ("index_from_0", 0, "x"),

@@ -53,17 +53,21 @@ def find_label_format(row: Row, columns: Columns) -> LabelFormat | None:
 
 
 def columns_of_row(row: Row, columns: Columns) -> Columns:
-    """The columns given, or those of the published format that the row has."""
+    """The columns given, or those of the published format that the row has, but for a label that the params name."""
     found = find_label_format(row, columns)
     if found is None:
         return columns
+    label, form = found.label, found.form
+    if columns.preference != Columns.preference:
+        label = columns.preference
+        form = columns.preference_format if label != found.label or columns.preference_format != "auto" else form
     return replace(
         columns,
         prompt=found.prompt or columns.prompt,
         chosen=found.first,
         rejected=found.second,
-        preference=found.label,
-        preference_format=found.form,
+        preference=label,
+        preference_format=form,
     )
 
 

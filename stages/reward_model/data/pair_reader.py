@@ -1,7 +1,7 @@
 """From the rows of a source to its pairs: which format each row has, what it says, and what of it is not read."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,7 +87,8 @@ class PairReader:
     formats: Counter[str] = field(default_factory=Counter)
     names: dict[str, None] = field(default_factory=dict)
     _read: set[str] = field(default_factory=set)
-    _numbers: set[float] = field(default_factory=set)  # of labels: 0, 0.5 and 1, any other as NaN
+    # Of labels, by the columns of their rows: 0, 0.5 and 1, any other as NaN.
+    _numbers: defaultdict[Columns, set[float]] = field(default_factory=lambda: defaultdict(set))
 
     def expand(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows, with the comparisons of each ranking in its place."""
@@ -110,15 +111,15 @@ class PairReader:
             UserError: labels are only 0 and 1, the columns may hold the worse response as well, or not one row gave a
                 pair for want of a column.
         """
-        columns = self.columns
-        of_two = are_numbered(columns.chosen, columns.rejected)
-        is_documented = columns.preference == Columns.preference and not of_two
-        if self._numbers & {0.0, 1.0} and self._numbers <= {0.0, TIE, 1.0} and not is_documented:
-            raise UserError(
-                f"{section}.preference_column {columns.preference!r} holds only 0 and 1, and it is unclear which means "
-                f"that {columns.chosen!r} is better: set {section}.preference_format to probability if it is 1, to "
-                "index_from_0 if it is 0"
-            )
+        for of_rows, numbers in self._numbers.items():
+            is_documented = of_rows.preference == Columns.preference and not _are_numbered(of_rows)
+            if numbers & {0.0, 1.0} and numbers <= {0.0, TIE, 1.0} and not is_documented:
+                raise UserError(
+                    f"{section}.preference_column {of_rows.preference!r} holds only 0 and 1, and it is unclear which "
+                    f"means that {of_rows.chosen!r} is better: set {section}.preference_format to probability if it "
+                    "is 1, to index_from_0 if it is 0"
+                )
+        columns, of_two = self.columns, _are_numbered(self.columns)
         labels = self._unused_labels()
         if labels and of_two and columns.chosen in self.names:
             raise UserError(
@@ -158,17 +159,17 @@ class PairReader:
             name, read = "rated responses", rankings.READ
         else:
             name, read = label_format.name if label_format else name_pair_format(row, columns), set()
-            self._note_label(row)
+            self._note_label(row, columns)
         self._read |= read
         if self._scores_are_read():
             self._read |= {name for names in SIDE_SCORES for name in names}
         self.formats[name] += 1
         return row
 
-    def _note_label(self, row: Row) -> None:
-        number = to_number(row.get(self.columns.preference))
-        if self.columns.preference_format == "auto" and number is not None:
-            self._numbers.add(number if number in (0, TIE, 1) else math.nan)
+    def _note_label(self, row: Row, columns: Columns) -> None:
+        number = to_number(row.get(columns.preference))
+        if columns.preference_format == "auto" and number is not None:
+            self._numbers[columns].add(number if number in (0, TIE, 1) else math.nan)
 
     def _scores_are_read(self) -> bool:
         return bool(self.columns.min_score_gap or self.columns.margin_per_point)
@@ -195,6 +196,10 @@ class PairReader:
             f"{message}; chosen and rejected must hold the better and the worse response of every row: where a "
             f"label{label} says which that is, set {section}.preference_column, too"
         )
+
+
+def _are_numbered(columns: Columns) -> bool:
+    return are_numbered(columns.chosen, columns.rejected)
 
 
 def _read_label(row: Row, columns: Columns) -> Preference | None:
