@@ -123,6 +123,30 @@ def test_a_label_that_says_nothing_is_turned_away(form: str, label: Any, reason:
         pair_from_row(TWO | {"by": label}, columns, "test")
 
 
+RANKED = {"prompt": "R", "responses": ["x", "y"], "ranks": [1, 2]}
+PAIR = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        (TWO, Columns(chosen="first", rejected="second")),
+        (PAIR, Columns(preference="by")),
+        (PAIR, Columns(preference_format="index_from_0")),
+        (SAFE_RLHF | {"better_response_id": 0}, Columns(preference="by", preference_format="index_from_0")),
+    ],
+)
+def test_where_a_label_decides_a_row_without_one_is_turned_away(row: dict[str, Any], columns: Columns) -> None:
+    label = {columns.preference: "A"}
+    for missing in ({}, {columns.preference: None}, {columns.preference: ""}):
+        parsed = read([row | missing, row | label, RANKED], columns)
+        assert parsed.counts()["skipped"] == {"missing_value": 1}
+        assert [pair.chosen for pair in parsed.pairs] == ["x", "x"]
+    with pytest.raises(UserError, match=f"no column '{columns.preference}' in the data, to say which response is"):
+        read([row, RANKED], columns)
+    assert len(read([RANKED], columns).pairs) == 1
+
+
 def test_labels_of_0_and_1_must_be_explained() -> None:
     rows = [TWO | {"prompt": f"Q{n}", "by": n % 2} for n in range(4)]
     columns = Columns(chosen="first", rejected="second", preference="by")

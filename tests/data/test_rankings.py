@@ -37,7 +37,7 @@ def sides(row: dict[str, Any]) -> set[tuple[str, str, str | None]]:
 )
 def test_a_ranking_is_all_comparisons_of_its_responses(row: dict[str, Any]) -> None:
     assert is_ranking(row, COLUMNS)
-    assert sides(row) == {("b", "a", None), ("b", "c", None), ("a", "c", "tie")}
+    assert sides(row) == {("b", "a", "chosen"), ("b", "c", "chosen"), ("a", "c", "tie")}
     assert all(each["prompt"] == "q" for each in comparisons(row, COLUMNS))
 
 
@@ -73,13 +73,13 @@ def test_a_least_gap_makes_ties_and_gaps_become_margins() -> None:
     columns = Columns(min_score_gap=1.0, margin_per_point=0.5)
     row = {"prompt": "q", "responses": ["a", "b", "c"], "scores": [1, 1.5, 4]}
     found = [(each["chosen"], each["preference"], each["margin"]) for each in map(both, comparisons(row, columns))]
-    assert found == [("b", "tie", None), ("c", None, 1.5), ("c", None, 1.25)]
+    assert found == [("b", "tie", None), ("c", "chosen", 1.5), ("c", "chosen", 1.25)]
     ranked = [both(each)["margin"] for each in comparisons(RANKED | {"ranks": [1, 2, 3]}, columns)]
     assert ranked == [None, None, None], "a rank is no score"
 
 
 def both(row: dict[str, Any]) -> dict[str, Any]:
-    return {"preference": None, "margin": None} | row
+    return {"margin": None} | row
 
 
 def test_rated_responses_that_follow_one_another_are_a_ranking() -> None:

@@ -108,8 +108,8 @@ class PairReader:
         """Refuse what cannot be told from the rows alone.
 
         Raises:
-            UserError: labels are only 0 and 1, the columns may hold the worse response as well, or not one row gave a
-                pair for want of a column.
+            UserError: labels are only 0 and 1, the columns may hold the worse response as well, no row has the column
+                with the label, or not one row gave a pair for want of a column.
         """
         for of_rows, numbers in self._numbers.items():
             is_documented = of_rows.preference == Columns.preference and not _are_numbered(of_rows)
@@ -127,6 +127,7 @@ class PairReader:
                 f"row, but there is a column {labels[0]!r}: if it says which one is better, set "
                 f"{section}.preference_column to it, and {section}.preference_format; else rename it"
             )
+        self._require_label(parsed, section)
         self._require_columns(parsed, section)
 
     def notes(self) -> list[str]:
@@ -140,8 +141,6 @@ class PairReader:
                 f"note: if {labels[0]!r} says which response is better, set data.preference_column to it: now "
                 f"{self.columns.chosen!r} is taken for the better one of every row"
             )
-        elif are_numbered(self.columns.chosen, self.columns.rejected) and self.columns.preference not in self.names:
-            found.append(f"note: {self.columns.chosen!r} is taken for the better response of every row")
         return found
 
     def _note(self, row: Row) -> Row:
@@ -177,6 +176,19 @@ class PairReader:
     def _unused_labels(self) -> list[str]:
         return [name for name in self.names if name not in self._read and looks_like_label(name)]
 
+    def _require_label(self, parsed: ParsedPairs, section: str) -> None:
+        name = self.columns.preference
+        is_missing = any((row["reason"], row.get("detail")) == ("missing_value", name) for row in parsed.rejects)
+        if is_missing and name not in self.names:
+            raise UserError(
+                f"no column {name!r} in the data, to say which response is better; it has {self._found()}: set "
+                f"{section}.preference_column to one of them. If it is the same one in every row, name the columns "
+                "after that"
+            )
+
+    def _found(self) -> str:
+        return ", ".join(map(repr, sorted(self.names)))
+
     def _require_columns(self, parsed: ParsedPairs, section: str) -> None:
         """Tell a file whose rows all lack a column from one with a few bad rows."""
         reasons = {reject["reason"] for reject in parsed.rejects}
@@ -187,8 +199,7 @@ class PairReader:
             raise UserError("the columns are there, but no row has a value in all of them")
         keys = " and ".join(f"{section}.{name}_column" for name in missing)
         wanted = ", ".join(repr(getattr(self.columns, name)) for name in missing)
-        found = ", ".join(map(repr, sorted(self.names)))
-        message = f"no column {wanted} in the data; it has {found}: set {keys} to one of them"
+        message = f"no column {wanted} in the data; it has {self._found()}: set {keys} to one of them"
         if missing == ["prompt"]:
             raise UserError(message)
         label = "".join(f" {name!r}" for name in self._unused_labels()[:1])
@@ -204,9 +215,9 @@ def _are_numbered(columns: Columns) -> bool:
 
 def _read_label(row: Row, columns: Columns) -> Preference | None:
     label = read_preference(row.get(columns.preference), columns.preference_format, columns.chosen, columns.rejected)
-    if label is None and columns.preference in row:
-        of_two = columns.preference_format not in ("auto", "probability")
-        if of_two or are_numbered(columns.chosen, columns.rejected):
+    if label is None:
+        is_named = columns.preference != Columns.preference or columns.preference_format not in ("auto", "probability")
+        if is_named or _are_numbered(columns):  # then chosen is but the first of two
             raise InvalidRow("missing_value", columns.preference)
     return label
 

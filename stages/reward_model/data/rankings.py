@@ -66,9 +66,10 @@ def comparisons(row: Row, columns: Columns) -> list[Row]:
     for (first, worth), (second, other) in combinations(by_text.items(), 2):
         chosen, rejected = (first, second) if worth >= other else (second, first)
         gap = abs(worth - other)
-        labels = {columns.preference: "tie"} if gap == 0 or gap < least_gap else {}
-        labels |= {columns.margin: gap * per_point} if per_point and not labels else {}
-        found.append(common | {columns.chosen: chosen, columns.rejected: rejected} | labels)
+        is_tie = gap == 0 or gap < least_gap
+        margin = {columns.margin: gap * per_point} if per_point and not is_tie else {}
+        sides = {columns.chosen: chosen, columns.rejected: rejected}
+        found.append(common | sides | {columns.preference: "tie" if is_tie else "chosen"} | margin)
     return found
 
 
