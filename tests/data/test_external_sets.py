@@ -90,7 +90,9 @@ def test_rows_that_are_none_of_the_set_are_counted_by_reason() -> None:
     assert taken(RM_BENCH, RM_BENCH | {"chosen": ["4"]})[2] == {"not_three_and_three": 1}
     nothing_best = [BEST | {"best": 3}, BEST | {"best": None}, SCORES | {"scores": [1, 1, 1, 1]}, BEST | {"best": "0"}]
     assert taken(BEST, *nothing_best)[2] == {"no_best_response": 4}
-    assert taken(SCORES, SCORES | {"scores": [1, 2]}, SCORES | {"scores": ["a"] * 4})[2] == {"no_best_response": 2}
+    assert taken(SCORES, SCORES | {"scores": [1, 2]}, SCORES | {"scores": ["a", 10**400, 1, 2]})[2] == {
+        "no_best_response": 2
+    }
     no_bench_2 = [
         REWARD_BENCH_2 | {"chosen": ["4", "four"]},
         REWARD_BENCH_2 | {"subset": "Chat"},

@@ -113,6 +113,7 @@ def test_a_label_says_which_side_is_better(form: str, label: Any, chosen: str | 
         ("auto", 3, "bad_preference"),
         ("auto", "x", "bad_preference"),
         ("auto", ["A"], "bad_preference"),
+        ("index_from_0", 10**400, "bad_preference"),
         ("signed", None, "missing_value"),
         ("auto", None, "missing_value"),
     ],
@@ -121,6 +122,26 @@ def test_a_label_that_says_nothing_is_turned_away(form: str, label: Any, reason:
     columns = Columns(chosen="first", rejected="second", preference="by", preference_format=form)
     with pytest.raises(InvalidRow, match=f"^{reason}$"):
         pair_from_row(TWO | {"by": label}, columns, "test")
+
+
+@pytest.mark.parametrize(
+    ("names", "word", "chosen"),
+    [
+        (("response_b", "response_a"), "A", "y"),
+        (("response_b", "response_a"), "model_b", "x"),
+        (("response_b", "response_a"), "chosen", "x"),
+        (("human_ref_B", "human_ref_A"), "a", "y"),
+        (("answer 2", "answer 1"), "first", "y"),
+        (("response_a", "response_b"), "A", "x"),
+        (("response_b", "other"), "A", None),
+        (("other", "response_a"), "A", None),
+        (("other", "response_a"), "response_a", "y"),
+    ],
+)
+def test_a_word_for_a_place_means_the_column_of_that_name(names: tuple[str, str], word: str, chosen: str | None) -> None:
+    row = {"prompt": "Q", names[0]: "x", names[1]: "y", "by": word}
+    parsed = read([row], Columns(chosen=names[0], rejected=names[1], preference="by"))
+    assert [pair.chosen for pair in parsed.pairs] == ([chosen] if chosen else [])
 
 
 RANKED = {"prompt": "R", "responses": ["x", "y"], "ranks": [1, 2]}
@@ -268,6 +289,9 @@ def test_a_prompt_beside_conversations_is_their_beginning_or_end(prompt: Any, tu
         ({"chosen": 5}, "not_text"),
         ({"tools": [{"name": "f"}]}, "tools"),
         ({"prompt": ""}, "empty"),
+        ({"chosen": "\n\nHuman: Q\n\nAssistant: x"}, "no_shared_prompt"),
+        ({"rejected": "\n\nHuman: Q\n\nAssistant: x"}, "no_shared_prompt"),
+        ({"margin": 10**400}, "bad_margin"),
     ],
 )
 def test_each_cause_has_its_word_and_the_first_row_is_shown(row: dict[str, Any], reason: str) -> None:
@@ -275,7 +299,7 @@ def test_each_cause_has_its_word_and_the_first_row_is_shown(row: dict[str, Any],
     assert parsed.counts()["skipped"] == {reason: 1}
     [line] = parsed.first_rejects()
     assert line.startswith(f"first {reason}")
-    assert "'rejected': 'y'" in line
+    assert "'rejected': '" in line
 
 
 def test_rows_of_every_format_in_one_file_are_counted_by_format() -> None:

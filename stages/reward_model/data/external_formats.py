@@ -192,7 +192,7 @@ def _scores(row: Row, count: int) -> list[float]:
         return [float(place == best) for place in range(count)]
     try:
         numbers = [float(score) for score in scores or []]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if len(numbers) != count or not all(np.isfinite(numbers)) or len(set(numbers)) < 2:
         raise InvalidRow("no_best_response")

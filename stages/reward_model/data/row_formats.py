@@ -48,6 +48,8 @@ def parse_sides(row: Row, columns: Columns) -> tuple[list[Message], str, str]:
     are_conversations = _is_conversation(chosen) and _is_conversation(rejected)
     if _is_blank(value) and not are_conversations:
         raise InvalidRow("no_prompt" if value is None else "empty", columns.prompt)
+    if any(isinstance(side, str) and _is_conversation(side) for side in (chosen, rejected)) and not are_conversations:
+        raise InvalidRow("no_shared_prompt")
     if not are_conversations:
         return row_prompt(row, columns), response_text(chosen), response_text(rejected)
     prompt, chosen, rejected = _split_conversations(_conversation(chosen), _conversation(rejected))
