@@ -63,8 +63,16 @@ def test_published_formats_with_labels_are_read_right(row: dict[str, Any], chose
 @pytest.mark.parametrize(
     ("row", "columns", "chosen"),
     [
-        (SAFE_RLHF | {"better_response_id": 1, "by": 0}, Columns(preference="by", preference_format="index_from_0"), "x"),
-        (HELPSTEER3 | {"overall_preference": 3, "by": 1}, Columns(preference="by", preference_format="probability"), "x"),
+        (
+            SAFE_RLHF | {"better_response_id": 1, "by": 0},
+            Columns(preference="by", preference_format="index_from_0"),
+            "x",
+        ),
+        (
+            HELPSTEER3 | {"overall_preference": 3, "by": 1},
+            Columns(preference="by", preference_format="probability"),
+            "x",
+        ),
         (LMARENA | {"winner": 0}, Columns(preference="winner", preference_format="index_from_0"), "x"),
         (SAFE_RLHF | {"better_response_id": 1}, Columns(preference="better_response_id"), "y"),
     ],
@@ -138,7 +146,9 @@ def test_a_label_that_says_nothing_is_turned_away(form: str, label: Any, reason:
         (("other", "response_a"), "response_a", "y"),
     ],
 )
-def test_a_word_for_a_place_means_the_column_of_that_name(names: tuple[str, str], word: str, chosen: str | None) -> None:
+def test_a_word_for_a_place_means_the_column_of_that_name(
+    names: tuple[str, str], word: str, chosen: str | None
+) -> None:
     row = {"prompt": "Q", names[0]: "x", names[1]: "y", "by": word}
     parsed = read([row], Columns(chosen=names[0], rejected=names[1], preference="by"))
     assert [pair.chosen for pair in parsed.pairs] == ([chosen] if chosen else [])

@@ -98,10 +98,11 @@ class PairReader:
         """The pair of a row that `expand` gave.
 
         Raises:
-            InvalidRow: as `pair_from_row` and `rankings.comparisons`.
+            InvalidRow: as `pair_from_row`, `rankings.comparisons` and `rankings.refuse_unrated_response`.
         """
         if rankings.is_ranking(row, self.columns):  # a bad one, or it would have been expanded
             rankings.comparisons(row, self.columns)
+        rankings.refuse_unrated_response(row, self.columns)
         return pair_from_row(row, self.columns, self.default_source, keep_ties=self.keep_ties)
 
     def check(self, parsed: ParsedPairs, section: str = "data") -> None:
@@ -192,9 +193,11 @@ class PairReader:
     def _require_columns(self, parsed: ParsedPairs, section: str) -> None:
         """Tell a file whose rows all lack a column from one with a few bad rows."""
         reasons = {reject["reason"] for reject in parsed.rejects}
-        if parsed.pairs or not reasons & {"missing_column", "no_prompt"}:
+        is_ranked = self.formats.keys() & {"ranking", "rated responses"}
+        if parsed.pairs or not reasons & ({"no_prompt"} if is_ranked else {"missing_column", "no_prompt"}):
             return
-        missing = [name for name in ("chosen", "rejected", "prompt") if getattr(self.columns, name) not in self.names]
+        wanted_parts = ("prompt",) if is_ranked else ("chosen", "rejected", "prompt")
+        missing = [name for name in wanted_parts if getattr(self.columns, name) not in self.names]
         if not missing:
             raise UserError("the columns are there, but no row has a value in all of them")
         keys = " and ".join(f"{section}.{name}_column" for name in missing)
