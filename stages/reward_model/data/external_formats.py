@@ -19,7 +19,8 @@ from reward_model.common.errors import InvalidRow
 from reward_model.common.messages import Row
 from reward_model.data.pair_reader import pair_from_row
 from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, find_repeats
-from reward_model.data.row_formats import Columns, row_prompt
+from reward_model.data.preferences import to_number
+from reward_model.data.row_formats import Columns, is_list_of_texts, row_prompt
 
 STYLES = 3  # of each response of RM-Bench
 SECTIONS = {  # of RewardBench: the subsets, and the pairs that each counts as
@@ -187,8 +188,8 @@ def _reward_bench_2(row: Row) -> Iterator[tuple[int, int, list[str]]]:
 
 
 def _scores(row: Row, count: int) -> list[float]:
-    best, scores = row.get("best"), row.get("scores")
-    if scores is None and isinstance(best, int) and 0 <= best < count:
+    best, scores = to_number(row.get("best")), row.get("scores")
+    if scores in (None, "") and best in range(count):
         return [float(place == best) for place in range(count)]
     try:
         numbers = [float(score) for score in scores or []]
@@ -201,6 +202,4 @@ def _scores(row: Row, count: int) -> list[float]:
 
 def _texts(value: Any) -> list[str] | None:
     """The value, if it is a list of texts (and not a chat)."""
-    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
-        return list(value)
-    return None
+    return list(value) if is_list_of_texts(value) else None

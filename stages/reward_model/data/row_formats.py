@@ -115,6 +115,11 @@ def chat_or_text(cell: str) -> Any:
         return cell  # to be counted with its row
 
 
+def is_list_of_texts(value: Any) -> bool:
+    """Whether a value is a list of texts, and not a chat; an empty one is none."""
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) for item in value)
+
+
 def name_pair_format(row: Row, columns: Columns) -> str:
     """What kind of pair a row holds, after its chosen side, in TRL's words where there are any."""
     side = row.get(columns.chosen)
