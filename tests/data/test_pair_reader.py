@@ -266,6 +266,36 @@ def test_columns_that_are_not_read_are_named() -> None:
     assert notes([row | {f"x{n}": n for n in range(10)}], Columns())[1].endswith("x5 and 4 more")
 
 
+ODD = "\ud800\x1b[2J" + "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Q", "chosen": "x", "rejected": "y", "preference": ODD},
+        {"prompt": "Q", "chosen": "x", "rejected": {"role": ODD, "content": ""}},
+        {"prompt": "Q", "chosen": "x", "rejected": {ODD: ""}},
+        {"prompt": "Q", "chosen": "x", "rejected": "y", "source": ODD},
+        {"prompt": "Q", "chosen": "x", "rejected": "y", f"label_{ODD}": 1},
+    ],
+)
+def test_odd_names_and_values_are_shown_short_and_without_what_moves_the_cursor(row: dict[str, Any]) -> None:
+    reader = PairReader(Columns(), "test")
+    parsed = parse_pairs(reader.expand([row, {ODD: 1, "prompt": "P"}]), reader.to_pair)
+    lines = [*reader.notes(), *parsed.first_rejects()]
+    with pytest.raises(UserError) as error:
+        read([{ODD: 1}])
+    for line in [*lines, str(error.value)]:
+        assert line.isprintable()
+        assert len(line) < 500
+
+
+def test_a_source_with_half_a_character_is_turned_away() -> None:
+    assert read([{"prompt": "Q", "chosen": "x", "rejected": "y", "source": ODD}]).counts()["skipped"] == {
+        "bad_unicode": 1
+    }
+
+
 @pytest.mark.parametrize(
     ("prompt", "turns"),
     [

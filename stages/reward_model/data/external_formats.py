@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from reward_model.common.errors import InvalidRow
-from reward_model.common.messages import Row
+from reward_model.common.messages import Row, is_unicode
 from reward_model.data.pair_reader import pair_from_row
 from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, find_repeats
 from reward_model.data.preferences import to_number
@@ -142,6 +142,8 @@ def _pairs_from_lists(row: Row, number: int, row_format: str, name: str) -> Iter
     prompt = row_prompt(row, Columns())
     source = str(row.get("domain") or row.get("subset") or row.get("source") or name)
     row_id = str(row.get("id") or "")
+    if not is_unicode(source + row_id):
+        raise InvalidRow("bad_unicode")
     ordered = _reward_bench_2(row) if row_format == "reward_bench_2" else _ordered(row, row_format)
     for chosen, rejected, texts in ordered:
         pair = checked_pair(prompt, texts[chosen], texts[rejected], source)

@@ -2,14 +2,14 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reward_model.common.errors import InvalidRow, UserError
-from reward_model.common.messages import Row
+from reward_model.common.messages import Row, is_unicode
 from reward_model.data import rankings
-from reward_model.data.chats import has_value
+from reward_model.data.chats import SHORT, describe, has_value
 from reward_model.data.label_formats import are_numbered, columns_of_row, find_label_format, looks_like_label
 from reward_model.data.pairs import TIE, Pair, ParsedPairs, checked_pair
 from reward_model.data.preferences import Preference, read_preference, to_number
@@ -47,12 +47,15 @@ def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties:
     Where rejected is the preferred one, the sides are swapped.
 
     Raises:
-        InvalidRow: bad_margin, bad_preference, missing_value (of a label), contradictory_scores, tie (unless
-            `keep_ties`), or as `parse_sides` and `checked_pair`.
+        InvalidRow: bad_margin, bad_preference, bad_unicode (of a source), missing_value (of a label), contradictory_scores,
+            tie (unless `keep_ties`), or as `parse_sides` and `checked_pair`.
     """
     columns = columns_of_row(row, columns)
     prompt, chosen, rejected = parse_sides(row, columns)
     source = row.get(columns.source)
+    source = str(source if has_value(source) else default_source)
+    if not is_unicode(source):
+        raise InvalidRow("bad_unicode", describe(columns.source))
     label = _read_label(row, columns)
     gap = _score_gap(row, columns) if label is None else None
     preference = None if label is None else label.probability
@@ -64,9 +67,7 @@ def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties:
         preference, margin = TIE, None
     if preference is not None and preference < TIE:
         chosen, rejected, preference = rejected, chosen, 1 - preference
-    pair = checked_pair(
-        prompt, chosen, rejected, str(source if has_value(source) else default_source), margin, preference
-    )
+    pair = checked_pair(prompt, chosen, rejected, source, margin, preference)
     if pair.is_tie and not keep_ties:
         raise InvalidRow("tie")
     return pair
@@ -125,7 +126,7 @@ class PairReader:
         if labels and of_two and columns.chosen in self.names:
             raise UserError(
                 f"{columns.chosen!r} and {columns.rejected!r} must hold the better and the worse response of every "
-                f"row, but there is a column {labels[0]!r}: if it says which one is better, set "
+                f"row, but there is a column {SHORT.repr(labels[0])}: if it says which one is better, set "
                 f"{section}.preference_column to it, and {section}.preference_format; else rename it"
             )
         self._require_label(parsed, section)
@@ -135,12 +136,11 @@ class PairReader:
         """Lines about the formats that were found, and what was not read."""
         found = [f"formats: {', '.join(f'{name} {rows}' for name, rows in self.formats.most_common())}"]
         if unread := [name for name in self.names if name not in self._read]:
-            more = f" and {len(unread) - MAX_NAMES} more" if len(unread) > MAX_NAMES else ""
-            found.append(f"columns not read: {', '.join(unread[:MAX_NAMES])}{more}")
+            found.append(f"columns not read: {_list_names(unread, describe)}")
         if labels := self._unused_labels():
             found.append(
-                f"note: if {labels[0]!r} says which response is better, set data.preference_column to it: now "
-                f"{self.columns.chosen!r} is taken for the better one of every row"
+                f"note: if {SHORT.repr(labels[0])} says which response is better, set data.preference_column to it: "
+                f"now {self.columns.chosen!r} is taken for the better one of every row"
             )
         return found
 
@@ -179,16 +179,16 @@ class PairReader:
 
     def _require_label(self, parsed: ParsedPairs, section: str) -> None:
         name = self.columns.preference
-        is_missing = any((row["reason"], row.get("detail")) == ("missing_value", name) for row in parsed.rejects)
+        is_missing = any(
+            (row["reason"], row.get("detail")) == ("missing_value", describe(name)) for row in parsed.rejects
+        )
         if is_missing and name not in self.names:
+            found = _list_names(sorted(self.names), SHORT.repr)
             raise UserError(
-                f"no column {name!r} in the data, to say which response is better; it has {self._found()}: set "
+                f"no column {name!r} in the data, to say which response is better; it has {found}: set "
                 f"{section}.preference_column to one of them. If it is the same one in every row, name the columns "
                 "after that"
             )
-
-    def _found(self) -> str:
-        return ", ".join(map(repr, sorted(self.names)))
 
     def _require_columns(self, parsed: ParsedPairs, section: str) -> None:
         """Tell a file whose rows all lack a column from one with a few bad rows."""
@@ -202,14 +202,20 @@ class PairReader:
             raise UserError("the columns are there, but no row has a value in all of them")
         keys = " and ".join(f"{section}.{name}_column" for name in missing)
         wanted = ", ".join(repr(getattr(self.columns, name)) for name in missing)
-        message = f"no column {wanted} in the data; it has {self._found()}: set {keys} to one of them"
+        found = _list_names(sorted(self.names), SHORT.repr)
+        message = f"no column {wanted} in the data; it has {found}: set {keys} to one of them"
         if missing == ["prompt"]:
             raise UserError(message)
-        label = "".join(f" {name!r}" for name in self._unused_labels()[:1])
+        label = "".join(f" {SHORT.repr(name)}" for name in self._unused_labels()[:1])
         raise UserError(
             f"{message}; chosen and rejected must hold the better and the worse response of every row: where a "
             f"label{label} says which that is, set {section}.preference_column, too"
         )
+
+
+def _list_names(names: Sequence[str], show: Callable[[str], str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(map(show, names[:MAX_NAMES])) + more
 
 
 def _are_numbered(columns: Columns) -> bool:
@@ -221,7 +227,7 @@ def _read_label(row: Row, columns: Columns) -> Preference | None:
     if label is None:
         is_named = columns.preference != Columns.preference or columns.preference_format not in ("auto", "probability")
         if is_named or _are_numbered(columns):  # then chosen is but the first of two
-            raise InvalidRow("missing_value", columns.preference)
+            raise InvalidRow("missing_value", describe(columns.preference))
     return label
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reward_model.common.errors import InvalidRow
+from reward_model.data.chats import describe
 from reward_model.data.label_formats import are_reversed
 from reward_model.data.pairs import TIE
 
@@ -45,7 +46,7 @@ def read_preference(value: Any, form: str, first: str, second: str) -> Preferenc
         return Preference(_probability_of_name(value, first, second))
     found = _of_number(number, form)
     if found is None:
-        raise InvalidRow("bad_preference", f"{value}, as {form}")
+        raise InvalidRow("bad_preference", f"{describe(value)}, as {form}")
     return found
 
 
@@ -81,7 +82,7 @@ def _probability_of_name(value: Any, first: str, second: str) -> float:
     # Beside a column response_b with the first response and another without a letter, it is unclear which A means.
     is_unclear = not is_reversed and (_fits(SECOND, first) or _fits(FIRST, second))
     if is_unclear or not any(places):
-        raise InvalidRow("bad_preference", str(value))
+        raise InvalidRow("bad_preference", describe(value))
     return float(places[is_reversed])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from reward_model.common.errors import InvalidRow
 from reward_model.common.messages import Message, Row
-from reward_model.data.chats import has_value, looks_like_chat, parse_chat, parse_transcript, to_messages
+from reward_model.data.chats import describe, has_value, looks_like_chat, parse_chat, parse_transcript, to_messages
 
 CONVERSATIONS = "conversations"  # ShareGPT's column with the prompt, where the named one is absent
 
@@ -135,9 +135,9 @@ def name_pair_format(row: Row, columns: Columns) -> str:
 
 def _side(row: Row, name: str) -> Any:
     if name not in row:
-        raise InvalidRow("missing_column", name)
+        raise InvalidRow("missing_column", describe(name))
     if row[name] is None:
-        raise InvalidRow("missing_value", name)
+        raise InvalidRow("missing_value", describe(name))
     return row[name]
 
 
