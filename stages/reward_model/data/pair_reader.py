@@ -47,8 +47,8 @@ def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties:
     Where rejected is the preferred one, the sides are swapped.
 
     Raises:
-        InvalidRow: bad_margin, bad_preference, bad_unicode (of a source), missing_value (of a label), contradictory_scores,
-            tie (unless `keep_ties`), or as `parse_sides` and `checked_pair`.
+        InvalidRow: bad_margin, bad_preference, bad_unicode (of a source), missing_value (of a label),
+            contradictory_scores, tie (unless `keep_ties`), or as `parse_sides` and `checked_pair`.
     """
     columns = columns_of_row(row, columns)
     prompt, chosen, rejected = parse_sides(row, columns)
