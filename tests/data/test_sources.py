@@ -73,12 +73,11 @@ def test_a_prompt_has_a_limit_of_pairs() -> None:
 def test_each_source_has_columns_of_its_own_and_is_counted(project: Project) -> None:
     rows = make_pairs(60)
     own = project.folder / "data/own"
-    of_both = dict(
-        zip(("question", "better", "worse"), (rows[0][part] for part in ("prompt", "chosen", "rejected")), strict=True)
-    )
-    renamed = [{"question": row["prompt"], "better": row["chosen"], "worse": row["rejected"]} for row in rows[40:]]
+    renamed = [
+        {"question": row["prompt"], "better": row["chosen"], "worse": row["rejected"]} for row in rows[40:] + rows[:1]
+    ]
     write_rows(own / "a.jsonl", rows[:40])
-    write_rows(own / "b.jsonl", [*renamed, {"question": "Q"}, of_both])
+    write_rows(own / "b.jsonl", [*renamed, {"question": "Q"}])
     columns = {"prompt_column": "question", "chosen_column": "better", "rejected_column": "worse"}
     sources: list[dict[str, Any]] = [
         {"path": "data/own/a.jsonl", "weight": 2},

@@ -45,9 +45,9 @@ def test_the_rows_of_the_file_are_counted_not_the_comparisons_of_its_rankings(
     monkeypatch.setattr(inspect_pairs, "ROWS", 3)
     ranking = {"responses": ["a", "b", "c"], "ranks": [1, 2, 3]}
     write_rows(tmp_path / "some.jsonl", [{"prompt": f"Q{number}"} | ranking for number in range(rows)])
-    console = Console(file=io.StringIO(), width=1000)
-    assert len(inspect_pairs.read_pairs(str(tmp_path / "some.jsonl"), console)) == 9
-    assert ("of which the first 3 rows are read" in console.file.getvalue()) == is_sample
+    shown = io.StringIO()
+    assert len(inspect_pairs.read_pairs(str(tmp_path / "some.jsonl"), Console(file=shown, width=1000))) == 9
+    assert ("of which the first 3 rows are read" in shown.getvalue()) == is_sample
 
 
 def test_without_a_base_there_are_no_tokens_and_what_cannot_be_read_is_an_error(project: Project) -> None:
