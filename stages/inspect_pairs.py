@@ -62,10 +62,11 @@ def read_pairs(file: str, console: Console) -> list[Pair]:
     data, report = load_params().data, ReadReport()
     found = find_files(file, "--inspect")
     reader = PairReader(columns_of(data), found.name, keep_ties=data.keep_ties)
-    parsed = parse_pairs(reader.expand(islice(read_rows(found, report), ROWS)), reader.to_pair)
+    rows = list(islice(read_rows(found, report), ROWS + 1))
+    parsed = parse_pairs(reader.expand(rows[:ROWS]), reader.to_pair)
     add_rejects(parsed, report)
     counts = parsed.counts()
-    sample = f", of which the first {ROWS} rows are read" if parsed.rows >= ROWS else ""
+    sample = f", of which the first {ROWS} rows are read" if len(rows) > ROWS else ""
     console.print(Text(f"{file}: {len(found.files)} file{'s' * (len(found.files) != 1)}{sample}", "bold"))
     lines = [found.unread_note(), found.splits_warning(), *reader.notes(), *parsed.first_rejects()]
     console.print(*filter(None, lines), sep="\n", markup=False)

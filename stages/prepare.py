@@ -96,9 +96,13 @@ def absolute(path: Path) -> Path:
 
 
 def join_sources(sources: list[DataSource], parsed: list[ParsedPairs]) -> Mixture:
-    """Put the pairs of `data.sources` together."""
+    """Put the pairs of `data.sources` together, and say which repeat those of another."""
     weights = [source.weight for source in sources if source.weight is not None]
-    return Mixture.join([source.path for source in sources], weights or None, parsed)
+    mixture = Mixture.join([source.path for source in sources], weights or None, parsed)
+    repeats = mixture.parsed.rejects[sum(len(own.rejects) for own in parsed) :]
+    for line in ParsedPairs(rejects=repeats).first_rejects():
+        print(f"between sources: {line}")
+    return mixture
 
 
 def parse_source(data: DataParams, key: str) -> tuple[ParsedPairs, ReadReport]:

@@ -76,7 +76,7 @@ class DataParams:
     source_column: Text = Field(description="column with where a pair comes from; used if present")
     preference_column: Text = Field(
         description="column with which response is better: a word (`A`, `model_b`, `tie`, the name of its column), or "
-        "a number as `preference_format` says; where absent, it is chosen"
+        "a number as `preference_format` says; where absent, it is chosen if neither key is set"
     )
     preference_format: PreferenceFormat = Field(
         description="numbers there: `probability` that chosen is better, 0 to 1; `index_from_0` (0: chosen is better, "

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,10 @@ from conftest import BEFORE_TRAINING, Project, make_pairs, write_rows
 from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.external_formats import detect_format, parse_external_set
+from reward_model.data.pair_reader import PairReader
+from reward_model.data.pairs import parse_pairs
+from reward_model.data.readers import read_rows
+from reward_model.data.row_formats import Columns
 from reward_model.evaluation.external_scores import external_scores
 
 REWARD_BENCH = {"prompt": "Say hi.", "chosen": "hi", "rejected": "no", "subset": "hep-python", "id": 7}
@@ -88,9 +93,11 @@ def test_each_format_becomes_its_pairs() -> None:
 
 def test_rows_that_are_none_of_the_set_are_counted_by_reason() -> None:
     assert taken(RM_BENCH, RM_BENCH | {"chosen": ["4"]})[2] == {"not_three_and_three": 1}
-    nothing_best = [BEST | {"best": 3}, BEST | {"best": None}, SCORES | {"scores": [1, 1, 1, 1]}, BEST | {"best": "0"}]
+    nothing_best = [BEST | {"best": 3}, BEST | {"best": None}, SCORES | {"scores": [1, 1, 1, 1]}, BEST | {"best": "x"}]
     assert taken(BEST, *nothing_best)[2] == {"no_best_response": 4}
-    assert taken(SCORES, SCORES | {"scores": [1, 2]}, SCORES | {"scores": ["a"] * 4})[2] == {"no_best_response": 2}
+    assert taken(SCORES, SCORES | {"scores": [1, 2]}, SCORES | {"scores": ["a", 10**400, 1, 2]})[2] == {
+        "no_best_response": 2
+    }
     no_bench_2 = [
         REWARD_BENCH_2 | {"chosen": ["4", "four"]},
         REWARD_BENCH_2 | {"subset": "Chat"},
@@ -121,6 +128,24 @@ def test_the_format_is_that_of_most_rows_not_of_the_first() -> None:
     assert (row_format, len(found), skipped) == ("best_of_n", 6, {"no_responses": 1})
     row_format, found, skipped = taken(RM_BENCH, *others)
     assert (row_format, len(found), skipped) == ("best_of_n", 9 + 6, {})
+
+
+@pytest.mark.parametrize("row", [RM_BENCH, REWARD_BENCH_2, TIED, BEST, SCORES, SCORES | {"best": None}, LISTS])
+def test_csv_has_lists_as_json(row: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "set.csv"
+    cells = {name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()}
+    pd.DataFrame([cells]).to_csv(path, index=False)
+    assert taken(*read_rows(path)) == taken(row)
+    if "chosen" in row:
+        reader = PairReader(Columns(), "test")
+        assert parse_pairs(reader.expand(read_rows(path)), reader.to_pair).counts()["skipped"] == {"list_of_texts": 1}
+
+
+def test_in_csv_one_list_may_be_an_answer(tmp_path: Path) -> None:
+    path = tmp_path / "set.csv"
+    row = {"prompt": "a list?", "chosen": '["a"]', "rejected": "no"}
+    pd.DataFrame([row]).to_csv(path, index=False)
+    assert list(read_rows(path)) == [row]
 
 
 def scored(rows: list[tuple[str, int, int, float]], number: int = 0) -> pd.DataFrame:

@@ -61,6 +61,32 @@ def test_published_formats_with_labels_are_read_right(row: dict[str, Any], chose
 
 
 @pytest.mark.parametrize(
+    ("row", "columns", "chosen"),
+    [
+        (
+            SAFE_RLHF | {"better_response_id": 1, "by": 0},
+            Columns(preference="by", preference_format="index_from_0"),
+            "x",
+        ),
+        (
+            HELPSTEER3 | {"overall_preference": 3, "by": 1},
+            Columns(preference="by", preference_format="probability"),
+            "x",
+        ),
+        (LMARENA | {"winner": 0}, Columns(preference="winner", preference_format="index_from_0"), "x"),
+        (SAFE_RLHF | {"better_response_id": 1}, Columns(preference="better_response_id"), "y"),
+    ],
+)
+def test_a_label_that_is_named_wins_over_that_of_a_published_format(
+    row: dict[str, Any], columns: Columns, chosen: str
+) -> None:
+    assert [pair.chosen for pair in read([row], columns).pairs] == [chosen]
+    if columns.preference == "by":
+        with pytest.raises(UserError, match=r"'by' holds only 0 and 1, .* that 'response_?[01]' is better"):
+            read([row], Columns(preference="by"))
+
+
+@pytest.mark.parametrize(
     ("form", "label", "chosen"),
     [
         ("index_from_0", 0, "x"),
@@ -95,6 +121,7 @@ def test_a_label_says_which_side_is_better(form: str, label: Any, chosen: str | 
         ("auto", 3, "bad_preference"),
         ("auto", "x", "bad_preference"),
         ("auto", ["A"], "bad_preference"),
+        ("index_from_0", 10**400, "bad_preference"),
         ("signed", None, "missing_value"),
         ("auto", None, "missing_value"),
     ],
@@ -103,6 +130,52 @@ def test_a_label_that_says_nothing_is_turned_away(form: str, label: Any, reason:
     columns = Columns(chosen="first", rejected="second", preference="by", preference_format=form)
     with pytest.raises(InvalidRow, match=f"^{reason}$"):
         pair_from_row(TWO | {"by": label}, columns, "test")
+
+
+@pytest.mark.parametrize(
+    ("names", "word", "chosen"),
+    [
+        (("response_b", "response_a"), "A", "y"),
+        (("response_b", "response_a"), "model_b", "x"),
+        (("response_b", "response_a"), "chosen", "x"),
+        (("human_ref_B", "human_ref_A"), "a", "y"),
+        (("answer 2", "answer 1"), "first", "y"),
+        (("response_a", "response_b"), "A", "x"),
+        (("response_b", "other"), "A", None),
+        (("other", "response_a"), "A", None),
+        (("other", "response_a"), "response_a", "y"),
+    ],
+)
+def test_a_word_for_a_place_means_the_column_of_that_name(
+    names: tuple[str, str], word: str, chosen: str | None
+) -> None:
+    row = {"prompt": "Q", names[0]: "x", names[1]: "y", "by": word}
+    parsed = read([row], Columns(chosen=names[0], rejected=names[1], preference="by"))
+    assert [pair.chosen for pair in parsed.pairs] == ([chosen] if chosen else [])
+
+
+RANKED = {"prompt": "R", "responses": ["x", "y"], "ranks": [1, 2]}
+PAIR = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        (TWO, Columns(chosen="first", rejected="second")),
+        (PAIR, Columns(preference="by")),
+        (PAIR, Columns(preference_format="index_from_0")),
+        (SAFE_RLHF | {"better_response_id": 0}, Columns(preference="by", preference_format="index_from_0")),
+    ],
+)
+def test_where_a_label_decides_a_row_without_one_is_turned_away(row: dict[str, Any], columns: Columns) -> None:
+    label = {columns.preference: "A"}
+    for missing in ({}, {columns.preference: None}, {columns.preference: ""}):
+        parsed = read([row | missing, row | label, RANKED], columns)
+        assert parsed.counts()["skipped"] == {"missing_value": 1}
+        assert [pair.chosen for pair in parsed.pairs] == ["x", "x"]
+    with pytest.raises(UserError, match=f"no column '{columns.preference}' in the data, to say which response is"):
+        read([row, RANKED], columns)
+    assert len(read([RANKED], columns).pairs) == 1
 
 
 def test_labels_of_0_and_1_must_be_explained() -> None:
@@ -193,6 +266,36 @@ def test_columns_that_are_not_read_are_named() -> None:
     assert notes([row | {f"x{n}": n for n in range(10)}], Columns())[1].endswith("x5 and 4 more")
 
 
+ODD = "\ud800\x1b[2J" + "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Q", "chosen": "x", "rejected": "y", "preference": ODD},
+        {"prompt": "Q", "chosen": "x", "rejected": {"role": ODD, "content": ""}},
+        {"prompt": "Q", "chosen": "x", "rejected": {ODD: ""}},
+        {"prompt": "Q", "chosen": "x", "rejected": "y", "source": ODD},
+        {"prompt": "Q", "chosen": "x", "rejected": "y", f"label_{ODD}": 1},
+    ],
+)
+def test_odd_names_and_values_are_shown_short_and_without_what_moves_the_cursor(row: dict[str, Any]) -> None:
+    reader = PairReader(Columns(), "test")
+    parsed = parse_pairs(reader.expand([row, {ODD: 1, "prompt": "P"}]), reader.to_pair)
+    lines = [*reader.notes(), *parsed.first_rejects()]
+    with pytest.raises(UserError) as error:
+        read([{ODD: 1}])
+    for line in [*lines, str(error.value)]:
+        assert line.isprintable()
+        assert len(line) < 500
+
+
+def test_a_source_with_half_a_character_is_turned_away() -> None:
+    assert read([{"prompt": "Q", "chosen": "x", "rejected": "y", "source": ODD}]).counts()["skipped"] == {
+        "bad_unicode": 1
+    }
+
+
 @pytest.mark.parametrize(
     ("prompt", "turns"),
     [
@@ -226,6 +329,9 @@ def test_a_prompt_beside_conversations_is_their_beginning_or_end(prompt: Any, tu
         ({"chosen": 5}, "not_text"),
         ({"tools": [{"name": "f"}]}, "tools"),
         ({"prompt": ""}, "empty"),
+        ({"chosen": "\n\nHuman: Q\n\nAssistant: x"}, "no_shared_prompt"),
+        ({"rejected": "\n\nHuman: Q\n\nAssistant: x"}, "no_shared_prompt"),
+        ({"margin": 10**400}, "bad_margin"),
     ],
 )
 def test_each_cause_has_its_word_and_the_first_row_is_shown(row: dict[str, Any], reason: str) -> None:
@@ -233,7 +339,7 @@ def test_each_cause_has_its_word_and_the_first_row_is_shown(row: dict[str, Any],
     assert parsed.counts()["skipped"] == {reason: 1}
     [line] = parsed.first_rejects()
     assert line.startswith(f"first {reason}")
-    assert "'rejected': 'y'" in line
+    assert "'rejected': '" in line
 
 
 def test_rows_of_every_format_in_one_file_are_counted_by_format() -> None:

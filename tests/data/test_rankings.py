@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from conftest import Project
+from reward_model.common.errors import UserError
+from reward_model.data.pair_reader import PairReader
+from reward_model.data.pairs import parse_pairs
 from reward_model.data.rankings import comparisons, expand_rankings, is_ranking
 from reward_model.data.row_formats import Columns, InvalidRow
 
@@ -37,7 +40,7 @@ def sides(row: dict[str, Any]) -> set[tuple[str, str, str | None]]:
 )
 def test_a_ranking_is_all_comparisons_of_its_responses(row: dict[str, Any]) -> None:
     assert is_ranking(row, COLUMNS)
-    assert sides(row) == {("b", "a", None), ("b", "c", None), ("a", "c", "tie")}
+    assert sides(row) == {("b", "a", "chosen"), ("b", "c", "chosen"), ("a", "c", "tie")}
     assert all(each["prompt"] == "q" for each in comparisons(row, COLUMNS))
 
 
@@ -73,13 +76,13 @@ def test_a_least_gap_makes_ties_and_gaps_become_margins() -> None:
     columns = Columns(min_score_gap=1.0, margin_per_point=0.5)
     row = {"prompt": "q", "responses": ["a", "b", "c"], "scores": [1, 1.5, 4]}
     found = [(each["chosen"], each["preference"], each["margin"]) for each in map(both, comparisons(row, columns))]
-    assert found == [("b", "tie", None), ("c", None, 1.5), ("c", None, 1.25)]
+    assert found == [("b", "tie", None), ("c", "chosen", 1.5), ("c", "chosen", 1.25)]
     ranked = [both(each)["margin"] for each in comparisons(RANKED | {"ranks": [1, 2, 3]}, columns)]
     assert ranked == [None, None, None], "a rank is no score"
 
 
 def both(row: dict[str, Any]) -> dict[str, Any]:
-    return {"preference": None, "margin": None} | row
+    return {"margin": None} | row
 
 
 def test_rated_responses_that_follow_one_another_are_a_ranking() -> None:
@@ -91,6 +94,43 @@ def test_rated_responses_that_follow_one_another_are_a_ranking() -> None:
     assert [row["prompt"] for row in expanded[3:]] == ["r", "q"]
     with pytest.raises(InvalidRow, match=r"^too_few_responses$"):
         comparisons(expanded[3], COLUMNS)
+
+
+@pytest.mark.parametrize("empty", [None, ""], ids=["JSONL", "CSV"])
+def test_a_response_without_a_score_leaves_the_others_their_ranking(empty: Any) -> None:
+    rows = [
+        {"prompt": "q", "response": text, "rank": 7, "score": score} for text, score in zip("abc", "4x1", strict=True)
+    ]
+    nothing = {"prompt": "q", "response": "d", "score": empty, "chosen": empty, "rejected": empty}
+    rows = [rows[0], nothing, nothing | {"response": empty, "score": 3}, *rows[1:]]
+    reader = PairReader(COLUMNS, "test")
+    parsed = parse_pairs(reader.expand(rows), reader.to_pair)
+    assert [(pair.chosen, pair.rejected) for pair in parsed.pairs] == [("a", "c")]
+    assert [(row["reason"], row["detail"]) for row in parsed.rejects] == [
+        ("missing_value", "score"),
+        ("missing_value", "response"),
+        ("missing_value", "score"),
+    ]
+
+
+def test_what_rankings_lack_is_named() -> None:
+    reader = PairReader(COLUMNS, "test")
+    question = {"question": "q", "responses": ["a", "b"], "scores": [1, 2]}
+    parsed = parse_pairs(reader.expand([question]), reader.to_pair)
+    with pytest.raises(
+        UserError, match=r"^no column 'prompt' in the data; it has .*: set data.prompt_column to one of them$"
+    ):
+        reader.check(parsed)
+    reader = PairReader(COLUMNS, "test")
+    alone = [{"prompt": "q", "response": "a", "score": 1}, {"prompt": "q", "response": "b"}]
+    reader.check(parse_pairs(reader.expand(alone), reader.to_pair))
+
+
+def test_a_pair_with_a_label_is_no_ranking() -> None:
+    row = {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 1, "answers": ["c", "d"]}
+    reader = PairReader(COLUMNS, "test")
+    [pair] = parse_pairs(reader.expand([row]), reader.to_pair).pairs
+    assert (pair.chosen, pair.rejected, reader.formats) == ("b", "a", {"safe_rlhf": 1})
 
 
 def test_a_row_with_chosen_and_rejected_is_a_pair_whatever_else_it_has() -> None:

@@ -73,7 +73,9 @@ def test_a_prompt_has_a_limit_of_pairs() -> None:
 def test_each_source_has_columns_of_its_own_and_is_counted(project: Project) -> None:
     rows = make_pairs(60)
     own = project.folder / "data/own"
-    renamed = [{"question": row["prompt"], "better": row["chosen"], "worse": row["rejected"]} for row in rows[40:]]
+    renamed = [
+        {"question": row["prompt"], "better": row["chosen"], "worse": row["rejected"]} for row in rows[40:] + rows[:1]
+    ]
     write_rows(own / "a.jsonl", rows[:40])
     write_rows(own / "b.jsonl", [*renamed, {"question": "Q"}])
     columns = {"prompt_column": "question", "chosen_column": "better", "rejected_column": "worse"}
@@ -84,13 +86,14 @@ def test_each_source_has_columns_of_its_own_and_is_counted(project: Project) -> 
     project.set_params({"data.path": "data/own", "data.sources": sources})
     printed = project.stage("prepare").stdout
     counts = project.read("metrics/data.json")
-    assert counts["rows"] == 61
-    assert counts["skipped"] == {"missing_column": 1}
+    assert (counts["rows"], counts["formats"]) == (62, {"standard": 61, "unknown": 1})
+    assert counts["skipped"] == {"duplicate": 1, "missing_column": 1}
     a, b = (counts["sources"][source["path"]] for source in sources)
-    assert [(own["rows"], own["kept"]) for own in (a, b)] == [(40, 40), (21, 20)]
+    assert [(own["rows"], own["kept"]) for own in (a, b)] == [(40, 40), (22, 20)]
     assert a["train"] == pytest.approx(2 * b["train"], abs=1)
-    assert counts["files"] == {"data/own/a.jsonl": 40, "data/own/b.jsonl": 21}
+    assert counts["files"] == {"data/own/a.jsonl": 40, "data/own/b.jsonl": 22}
     assert f"data/own/a.jsonl: 40 rows, 40 pairs kept, {a['train']} to train on" in printed
+    assert "between sources: first duplicate: {" in printed
     train = read_jsonl(project.folder / "data/pairs/train.jsonl")
     assert Counter(row["source"] for row in train) == {"a": a["train"], "own": b["train"]}
 

@@ -1,8 +1,13 @@
 """prepare.py --inspect: what it shows, and that it writes nothing."""
 
+import io
 import shutil
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+import inspect_pairs
 from conftest import Project, make_pairs, write_rows
 
 
@@ -31,6 +36,18 @@ def test_a_file_is_shown_as_the_model_sees_it_and_nothing_is_written(project: Pr
     assert "\x1b" not in result.stdout
     assert "\u2407\u241b[31mred" in shown
     assert files_below(project.folder) == before
+
+
+@pytest.mark.parametrize(("rows", "is_sample"), [(3, False), (4, True)])
+def test_the_rows_of_the_file_are_counted_not_the_comparisons_of_its_rankings(
+    rows: int, is_sample: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspect_pairs, "ROWS", 3)
+    ranking = {"responses": ["a", "b", "c"], "ranks": [1, 2, 3]}
+    write_rows(tmp_path / "some.jsonl", [{"prompt": f"Q{number}"} | ranking for number in range(rows)])
+    shown = io.StringIO()
+    assert len(inspect_pairs.read_pairs(str(tmp_path / "some.jsonl"), Console(file=shown, width=1000))) == 9
+    assert ("of which the first 3 rows are read" in shown.getvalue()) == is_sample
 
 
 def test_without_a_base_there_are_no_tokens_and_what_cannot_be_read_is_an_error(project: Project) -> None:

@@ -4,6 +4,7 @@ import ast
 import json
 import math
 import re
+import reprlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,9 @@ UNREAD_FIELDS = (
     "images",
     "audio",
 )
+SHORT = reprlib.Repr()  # what stands in a line, of data that may be anything
+SHORT.maxstring = 48
+
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 
 # A list of objects, or one object that begins as a turn does; in quotes, where it was made a text twice.
@@ -98,6 +102,12 @@ def parse_transcript(text: str) -> list[Message] | None:
     ]
 
 
+def describe(value: Any) -> str:
+    """A value for a line: as it is, or in quotes, without what moves the cursor, and shortened if it is long."""
+    text = str(value)
+    return text if text.isprintable() and len(text) <= SHORT.maxstring else SHORT.repr(text)
+
+
 def has_value(value: Any) -> bool:
     """Whether a value says anything: Parquet has a field of one row in all rows, and CSV has all of them as text."""
     if isinstance(value, Mapping):
@@ -115,13 +125,13 @@ def _to_message(turn: Any) -> Message:
             raise InvalidRow(name)
     keys = next((keys for keys in (("role", "content"), ("from", "value")) if set(keys) <= set(turn)), None)
     if keys is None:
-        raise InvalidRow("not_a_turn", ", ".join(map(str, turn)))
+        raise InvalidRow("not_a_turn", describe(", ".join(map(str, turn))))
     role, content = (turn[key] for key in keys)
     if role is None or content is None:
         raise InvalidRow("missing_value", keys[role is not None])
     role = ROLE_NAMES.get(role, role) if isinstance(role, str) else None
     if role not in ROLES:
-        raise InvalidRow("unknown_role", str(turn[keys[0]]))
+        raise InvalidRow("unknown_role", describe(turn[keys[0]]))
     return Message(role=role, content=content if isinstance(content, str) else "\n".join(_texts_of_parts(content)))
 
 
@@ -132,7 +142,7 @@ def _texts_of_parts(content: Any) -> Iterator[str]:
     for part in parts:
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
         if kind not in TEXT_PARTS or not isinstance(part.get("text"), str):
-            raise InvalidRow("content_not_text", str(kind))
+            raise InvalidRow("content_not_text", describe(kind))
         yield part["text"]
 
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from reward_model.common.errors import InvalidRow
-from reward_model.common.messages import Row
+from reward_model.common.messages import Row, is_unicode
 from reward_model.data.pair_reader import pair_from_row
 from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, find_repeats
-from reward_model.data.row_formats import Columns, row_prompt
+from reward_model.data.preferences import to_number
+from reward_model.data.row_formats import Columns, is_list_of_texts, row_prompt
 
 STYLES = 3  # of each response of RM-Bench
 SECTIONS = {  # of RewardBench: the subsets, and the pairs that each counts as
@@ -141,6 +142,8 @@ def _pairs_from_lists(row: Row, number: int, row_format: str, name: str) -> Iter
     prompt = row_prompt(row, Columns())
     source = str(row.get("domain") or row.get("subset") or row.get("source") or name)
     row_id = str(row.get("id") or "")
+    if not is_unicode(source + row_id):
+        raise InvalidRow("bad_unicode")
     ordered = _reward_bench_2(row) if row_format == "reward_bench_2" else _ordered(row, row_format)
     for chosen, rejected, texts in ordered:
         pair = checked_pair(prompt, texts[chosen], texts[rejected], source)
@@ -187,12 +190,12 @@ def _reward_bench_2(row: Row) -> Iterator[tuple[int, int, list[str]]]:
 
 
 def _scores(row: Row, count: int) -> list[float]:
-    best, scores = row.get("best"), row.get("scores")
-    if scores is None and isinstance(best, int) and 0 <= best < count:
+    best, scores = to_number(row.get("best")), row.get("scores")
+    if scores in (None, "") and best in range(count):
         return [float(place == best) for place in range(count)]
     try:
         numbers = [float(score) for score in scores or []]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if len(numbers) != count or not all(np.isfinite(numbers)) or len(set(numbers)) < 2:
         raise InvalidRow("no_best_response")
@@ -201,6 +204,4 @@ def _scores(row: Row, count: int) -> list[float]:
 
 def _texts(value: Any) -> list[str] | None:
     """The value, if it is a list of texts (and not a chat)."""
-    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
-        return list(value)
-    return None
+    return list(value) if is_list_of_texts(value) else None

@@ -42,7 +42,7 @@ _LABEL_WORDS = re.compile(
     r"|(?:chosen|selected)_(?:id|idx|index|response|model|side)"
 )
 # Words that tell two columns apart where they say nothing of which response is better.
-_ORDINALS = ({"a", "b"}, {"first", "second"}, {"one", "two"}, {"left", "right"})
+_ORDINALS = (("a", "b"), ("first", "second"), ("one", "two"), ("left", "right"))
 
 
 def find_label_format(row: Row, columns: Columns) -> LabelFormat | None:
@@ -53,17 +53,21 @@ def find_label_format(row: Row, columns: Columns) -> LabelFormat | None:
 
 
 def columns_of_row(row: Row, columns: Columns) -> Columns:
-    """The columns given, or those of the published format that the row has."""
+    """The columns given, or those of the published format that the row has, but for a label that the params name."""
     found = find_label_format(row, columns)
     if found is None:
         return columns
+    label, form = found.label, found.form
+    if columns.preference != Columns.preference:
+        label = columns.preference
+        form = columns.preference_format if label != found.label or columns.preference_format != "auto" else form
     return replace(
         columns,
         prompt=found.prompt or columns.prompt,
         chosen=found.first,
         rejected=found.second,
-        preference=found.label,
-        preference_format=found.form,
+        preference=label,
+        preference_format=form,
     )
 
 
@@ -74,11 +78,25 @@ def looks_like_label(name: str) -> bool:
 
 def are_numbered(first: str, second: str) -> bool:
     """Whether two columns are named as the one and the other (response_0, response_1), not as better and worse."""
+    return _places(first, second) is not None
+
+
+def are_reversed(first: str, second: str) -> bool:
+    """Whether two columns are numbered, and the first of them is named as the other (response_b, response_a)."""
+    places = _places(first, second)
+    return places is not None and places[0] > places[1]
+
+
+def _places(first: str, second: str) -> tuple[int, int] | None:
+    """The numbers in which alone two names differ; None if they differ in anything else."""
     words, others = _words(first), _words(second)
-    differing = [{word, other} for word, other in zip(words, others, strict=False) if word != other]
+    differing = [pair for pair in zip(words, others, strict=False) if pair[0] != pair[1]]
     if len(words) != len(others) or len(differing) != 1:
-        return False
-    return differing[0] in _ORDINALS or all(word.isdecimal() for word in differing[0])
+        return None
+    one, other = differing[0]
+    if one.isdecimal() and other.isdecimal():
+        return int(one), int(other)
+    return next(((names.index(one), names.index(other)) for names in _ORDINALS if {one, other} == set(names)), None)
 
 
 def _words(name: str) -> list[str]:

@@ -1,15 +1,15 @@
 """From the rows of a source to its pairs: which format each row has, what it says, and what of it is not read."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reward_model.common.errors import InvalidRow, UserError
-from reward_model.common.messages import Row
+from reward_model.common.messages import Row, is_unicode
 from reward_model.data import rankings
-from reward_model.data.chats import has_value
+from reward_model.data.chats import SHORT, describe, has_value
 from reward_model.data.label_formats import are_numbered, columns_of_row, find_label_format, looks_like_label
 from reward_model.data.pairs import TIE, Pair, ParsedPairs, checked_pair
 from reward_model.data.preferences import Preference, read_preference, to_number
@@ -47,12 +47,15 @@ def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties:
     Where rejected is the preferred one, the sides are swapped.
 
     Raises:
-        InvalidRow: bad_margin, bad_preference, missing_value (of a label), contradictory_scores, tie (unless
-            `keep_ties`), or as `parse_sides` and `checked_pair`.
+        InvalidRow: bad_margin, bad_preference, bad_unicode (of a source), missing_value (of a label),
+            contradictory_scores, tie (unless `keep_ties`), or as `parse_sides` and `checked_pair`.
     """
     columns = columns_of_row(row, columns)
     prompt, chosen, rejected = parse_sides(row, columns)
     source = row.get(columns.source)
+    source = str(source if has_value(source) else default_source)
+    if not is_unicode(source):
+        raise InvalidRow("bad_unicode", describe(columns.source))
     label = _read_label(row, columns)
     gap = _score_gap(row, columns) if label is None else None
     preference = None if label is None else label.probability
@@ -64,9 +67,7 @@ def pair_from_row(row: Row, columns: Columns, default_source: str, *, keep_ties:
         preference, margin = TIE, None
     if preference is not None and preference < TIE:
         chosen, rejected, preference = rejected, chosen, 1 - preference
-    pair = checked_pair(
-        prompt, chosen, rejected, str(source if has_value(source) else default_source), margin, preference
-    )
+    pair = checked_pair(prompt, chosen, rejected, source, margin, preference)
     if pair.is_tie and not keep_ties:
         raise InvalidRow("tie")
     return pair
@@ -87,7 +88,8 @@ class PairReader:
     formats: Counter[str] = field(default_factory=Counter)
     names: dict[str, None] = field(default_factory=dict)
     _read: set[str] = field(default_factory=set)
-    _numbers: set[float] = field(default_factory=set)  # of labels: 0, 0.5 and 1, any other as NaN
+    # Of labels, by the columns of their rows: 0, 0.5 and 1, any other as NaN.
+    _numbers: defaultdict[Columns, set[float]] = field(default_factory=lambda: defaultdict(set))
 
     def expand(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows, with the comparisons of each ranking in its place."""
@@ -97,50 +99,49 @@ class PairReader:
         """The pair of a row that `expand` gave.
 
         Raises:
-            InvalidRow: as `pair_from_row` and `rankings.comparisons`.
+            InvalidRow: as `pair_from_row`, `rankings.comparisons` and `rankings.refuse_unrated_response`.
         """
         if rankings.is_ranking(row, self.columns):  # a bad one, or it would have been expanded
             rankings.comparisons(row, self.columns)
+        rankings.refuse_unrated_response(row, self.columns)
         return pair_from_row(row, self.columns, self.default_source, keep_ties=self.keep_ties)
 
     def check(self, parsed: ParsedPairs, section: str = "data") -> None:
         """Refuse what cannot be told from the rows alone.
 
         Raises:
-            UserError: labels are only 0 and 1, the columns may hold the worse response as well, or not one row gave a
-                pair for want of a column.
+            UserError: labels are only 0 and 1, the columns may hold the worse response as well, no row has the column
+                with the label, or not one row gave a pair for want of a column.
         """
-        columns = self.columns
-        of_two = are_numbered(columns.chosen, columns.rejected)
-        is_documented = columns.preference == Columns.preference and not of_two
-        if self._numbers & {0.0, 1.0} and self._numbers <= {0.0, TIE, 1.0} and not is_documented:
-            raise UserError(
-                f"{section}.preference_column {columns.preference!r} holds only 0 and 1, and it is unclear which means "
-                f"that {columns.chosen!r} is better: set {section}.preference_format to probability if it is 1, to "
-                "index_from_0 if it is 0"
-            )
+        for of_rows, numbers in self._numbers.items():
+            is_documented = of_rows.preference == Columns.preference and not _are_numbered(of_rows)
+            if numbers & {0.0, 1.0} and numbers <= {0.0, TIE, 1.0} and not is_documented:
+                raise UserError(
+                    f"{section}.preference_column {of_rows.preference!r} holds only 0 and 1, and it is unclear which "
+                    f"means that {of_rows.chosen!r} is better: set {section}.preference_format to probability if it "
+                    "is 1, to index_from_0 if it is 0"
+                )
+        columns, of_two = self.columns, _are_numbered(self.columns)
         labels = self._unused_labels()
         if labels and of_two and columns.chosen in self.names:
             raise UserError(
                 f"{columns.chosen!r} and {columns.rejected!r} must hold the better and the worse response of every "
-                f"row, but there is a column {labels[0]!r}: if it says which one is better, set "
+                f"row, but there is a column {SHORT.repr(labels[0])}: if it says which one is better, set "
                 f"{section}.preference_column to it, and {section}.preference_format; else rename it"
             )
+        self._require_label(parsed, section)
         self._require_columns(parsed, section)
 
     def notes(self) -> list[str]:
         """Lines about the formats that were found, and what was not read."""
         found = [f"formats: {', '.join(f'{name} {rows}' for name, rows in self.formats.most_common())}"]
         if unread := [name for name in self.names if name not in self._read]:
-            more = f" and {len(unread) - MAX_NAMES} more" if len(unread) > MAX_NAMES else ""
-            found.append(f"columns not read: {', '.join(unread[:MAX_NAMES])}{more}")
+            found.append(f"columns not read: {_list_names(unread, describe)}")
         if labels := self._unused_labels():
             found.append(
-                f"note: if {labels[0]!r} says which response is better, set data.preference_column to it: now "
-                f"{self.columns.chosen!r} is taken for the better one of every row"
+                f"note: if {SHORT.repr(labels[0])} says which response is better, set data.preference_column to it: "
+                f"now {self.columns.chosen!r} is taken for the better one of every row"
             )
-        elif are_numbered(self.columns.chosen, self.columns.rejected) and self.columns.preference not in self.names:
-            found.append(f"note: {self.columns.chosen!r} is taken for the better response of every row")
         return found
 
     def _note(self, row: Row) -> Row:
@@ -158,17 +159,17 @@ class PairReader:
             name, read = "rated responses", rankings.READ
         else:
             name, read = label_format.name if label_format else name_pair_format(row, columns), set()
-            self._note_label(row)
+            self._note_label(row, columns)
         self._read |= read
         if self._scores_are_read():
             self._read |= {name for names in SIDE_SCORES for name in names}
         self.formats[name] += 1
         return row
 
-    def _note_label(self, row: Row) -> None:
-        number = to_number(row.get(self.columns.preference))
-        if self.columns.preference_format == "auto" and number is not None:
-            self._numbers.add(number if number in (0, TIE, 1) else math.nan)
+    def _note_label(self, row: Row, columns: Columns) -> None:
+        number = to_number(row.get(columns.preference))
+        if columns.preference_format == "auto" and number is not None:
+            self._numbers[columns].add(number if number in (0, TIE, 1) else math.nan)
 
     def _scores_are_read(self) -> bool:
         return bool(self.columns.min_score_gap or self.columns.margin_per_point)
@@ -176,33 +177,57 @@ class PairReader:
     def _unused_labels(self) -> list[str]:
         return [name for name in self.names if name not in self._read and looks_like_label(name)]
 
+    def _require_label(self, parsed: ParsedPairs, section: str) -> None:
+        name = self.columns.preference
+        is_missing = any(
+            (row["reason"], row.get("detail")) == ("missing_value", describe(name)) for row in parsed.rejects
+        )
+        if is_missing and name not in self.names:
+            found = _list_names(sorted(self.names), SHORT.repr)
+            raise UserError(
+                f"no column {name!r} in the data, to say which response is better; it has {found}: set "
+                f"{section}.preference_column to one of them. If it is the same one in every row, name the columns "
+                "after that"
+            )
+
     def _require_columns(self, parsed: ParsedPairs, section: str) -> None:
         """Tell a file whose rows all lack a column from one with a few bad rows."""
         reasons = {reject["reason"] for reject in parsed.rejects}
-        if parsed.pairs or not reasons & {"missing_column", "no_prompt"}:
+        is_ranked = self.formats.keys() & {"ranking", "rated responses"}
+        if parsed.pairs or not reasons & ({"no_prompt"} if is_ranked else {"missing_column", "no_prompt"}):
             return
-        missing = [name for name in ("chosen", "rejected", "prompt") if getattr(self.columns, name) not in self.names]
+        wanted_parts = ("prompt",) if is_ranked else ("chosen", "rejected", "prompt")
+        missing = [name for name in wanted_parts if getattr(self.columns, name) not in self.names]
         if not missing:
             raise UserError("the columns are there, but no row has a value in all of them")
         keys = " and ".join(f"{section}.{name}_column" for name in missing)
         wanted = ", ".join(repr(getattr(self.columns, name)) for name in missing)
-        found = ", ".join(map(repr, sorted(self.names)))
+        found = _list_names(sorted(self.names), SHORT.repr)
         message = f"no column {wanted} in the data; it has {found}: set {keys} to one of them"
         if missing == ["prompt"]:
             raise UserError(message)
-        label = "".join(f" {name!r}" for name in self._unused_labels()[:1])
+        label = "".join(f" {SHORT.repr(name)}" for name in self._unused_labels()[:1])
         raise UserError(
             f"{message}; chosen and rejected must hold the better and the worse response of every row: where a "
             f"label{label} says which that is, set {section}.preference_column, too"
         )
 
 
+def _list_names(names: Sequence[str], show: Callable[[str], str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(map(show, names[:MAX_NAMES])) + more
+
+
+def _are_numbered(columns: Columns) -> bool:
+    return are_numbered(columns.chosen, columns.rejected)
+
+
 def _read_label(row: Row, columns: Columns) -> Preference | None:
     label = read_preference(row.get(columns.preference), columns.preference_format, columns.chosen, columns.rejected)
-    if label is None and columns.preference in row:
-        of_two = columns.preference_format not in ("auto", "probability")
-        if of_two or are_numbered(columns.chosen, columns.rejected):
-            raise InvalidRow("missing_value", columns.preference)
+    if label is None:
+        is_named = columns.preference != Columns.preference or columns.preference_format not in ("auto", "probability")
+        if is_named or _are_numbered(columns):  # then chosen is but the first of two
+            raise InvalidRow("missing_value", describe(columns.preference))
     return label
 
 

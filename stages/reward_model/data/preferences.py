@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from reward_model.common.errors import InvalidRow
+from reward_model.data.chats import describe
+from reward_model.data.label_formats import are_reversed
 from reward_model.data.pairs import TIE
 
-FIRST = r"first|left|chosen|(?:(?:model|response|assistant|answer|conversation|completion|output)[ _]?)?a"
-SECOND = r"second|right|rejected|(?:(?:model|response|assistant|answer|conversation|completion|output)[ _]?)?b"
+FIRST = r"first|left|(?:(?:model|response|assistant|answer|conversation|completion|output)[ _]?)?a"
+SECOND = r"second|right|(?:(?:model|response|assistant|answer|conversation|completion|output)[ _]?)?b"
 EVEN = r"tie|draw|equal|same|neither|tie ?\(?both ?bad\)?|both[ _]?(?:bad|good)"
 
 
@@ -44,7 +46,7 @@ def read_preference(value: Any, form: str, first: str, second: str) -> Preferenc
         return Preference(_probability_of_name(value, first, second))
     found = _of_number(number, form)
     if found is None:
-        raise InvalidRow("bad_preference", f"{value}, as {form}")
+        raise InvalidRow("bad_preference", f"{describe(value)}, as {form}")
     return found
 
 
@@ -52,7 +54,7 @@ def to_number(value: Any) -> float | None:
     """A number, also one stored as text; None if it is none, true and false among them."""
     try:
         return None if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -68,10 +70,21 @@ def _of_number(number: float, form: str) -> Preference | None:
 
 
 def _probability_of_name(value: Any, first: str, second: str) -> float:
-    name = value.strip() if isinstance(value, str) else None
+    name = value.strip() if isinstance(value, str) else ""
     if name in (first, second) and first != second:
         return float(name == first)
-    for pattern, probability in ((FIRST, 1.0), (SECOND, 0.0), (EVEN, TIE)):
-        if name is not None and re.fullmatch(pattern, name, re.IGNORECASE):
-            return probability
-    raise InvalidRow("bad_preference", str(value))
+    if name.lower() in ("chosen", "rejected"):
+        return float(name.lower() == "chosen")
+    if _fits(EVEN, name):
+        return TIE
+    places = _fits(FIRST, name), _fits(SECOND, name)
+    is_reversed = are_reversed(first, second)
+    # Beside a column response_b with the first response and another without a letter, it is unclear which A means.
+    is_unclear = not is_reversed and (_fits(SECOND, first) or _fits(FIRST, second))
+    if is_unclear or not any(places):
+        raise InvalidRow("bad_preference", describe(value))
+    return float(places[is_reversed])
+
+
+def _fits(words: str, name: str) -> bool:
+    return re.fullmatch(words, name, re.IGNORECASE) is not None

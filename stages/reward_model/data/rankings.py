@@ -8,6 +8,7 @@ from typing import Any
 
 from reward_model.common.errors import InvalidRow
 from reward_model.common.messages import Row
+from reward_model.data.label_formats import columns_of_row
 from reward_model.data.preferences import to_number
 from reward_model.data.row_formats import Columns, prompt_value, response_text
 
@@ -26,7 +27,17 @@ def is_ranking(row: Row, columns: Columns) -> bool:
 
 def is_rated_response(row: Row, columns: Columns) -> bool:
     """Whether a row has one response and its score; rows with the same prompt that follow one another are a ranking."""
-    return not _has_sides(row, columns) and row.get("response") is not None and _first(row, SCORES) is not None
+    return _is_response(row, columns) and _missing_part(row) is None
+
+
+def refuse_unrated_response(row: Row, columns: Columns) -> None:
+    """Refuse a row for one response and its score that lacks either.
+
+    Raises:
+        InvalidRow: missing_value.
+    """
+    if _is_response(row, columns) and any(name in row for name in SCORES):
+        raise InvalidRow("missing_value", _missing_part(row) or "")
 
 
 def expand_rankings(rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
@@ -66,17 +77,21 @@ def comparisons(row: Row, columns: Columns) -> list[Row]:
     for (first, worth), (second, other) in combinations(by_text.items(), 2):
         chosen, rejected = (first, second) if worth >= other else (second, first)
         gap = abs(worth - other)
-        labels = {columns.preference: "tie"} if gap == 0 or gap < least_gap else {}
-        labels |= {columns.margin: gap * per_point} if per_point and not labels else {}
-        found.append(common | {columns.chosen: chosen, columns.rejected: rejected} | labels)
+        is_tie = gap == 0 or gap < least_gap
+        margin = {columns.margin: gap * per_point} if per_point and not is_tie else {}
+        sides = {columns.chosen: chosen, columns.rejected: rejected}
+        found.append(common | sides | {columns.preference: "tie" if is_tie else "chosen"} | margin)
     return found
 
 
 def _gather_rated_responses(rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
-    """Put one ranking in the place of rated responses to the same prompt that follow one another."""
+    """Put one ranking in the place of rated responses to the same prompt that follow one another.
+
+    Those among them that lack a part stay as they are.
+    """
 
     def prompt(row: Row) -> str | None:
-        if not is_rated_response(row, columns):
+        if not _is_response(row, columns):
             return None
         return json.dumps([_prompt(row, columns), row.get(columns.system)], sort_keys=True, default=str)
 
@@ -84,9 +99,31 @@ def _gather_rated_responses(rows: Iterable[Row], columns: Columns) -> Iterator[R
         if key is None:
             yield from group
             continue
-        rated = list(group)
-        scores = [_first(row, SCORES) for row in rated]
-        yield rated[0] | {"responses": [row["response"] for row in rated], "scores": scores}
+        rated = []
+        for row in group:
+            if is_rated_response(row, columns):
+                rated.append(row)
+            else:
+                yield row
+        if rated:
+            common = {name: value for name, value in rated[0].items() if name not in RANKS}
+            scores = [_first(row, SCORES) for row in rated]
+            yield common | {"responses": [row["response"] for row in rated], "scores": scores}
+
+
+def _is_response(row: Row, columns: Columns) -> bool:
+    """Whether a row is for one response, rated or not."""
+    return not _has_sides(row, columns) and _items(row) is None and "response" in row
+
+
+def _missing_part(row: Row) -> str | None:
+    """The column without a value in a row for one response and its score."""
+    if row["response"] in (None, ""):
+        return "response"
+    score = to_number(_first(row, SCORES))
+    if score is None or not math.isfinite(score):
+        return next((name for name in SCORES if name in row), SCORES[0])
+    return None
 
 
 def _prompt(row: Row, columns: Columns) -> Any:
@@ -95,12 +132,13 @@ def _prompt(row: Row, columns: Columns) -> Any:
 
 
 def _has_sides(row: Row, columns: Columns) -> bool:
-    return row.get(columns.chosen) is not None or row.get(columns.rejected) is not None
+    columns = columns_of_row(row, columns)
+    return _first(row, (columns.chosen, columns.rejected)) is not None
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """The first value that a row has under one of some names."""
-    return next((row[name] for name in names if row.get(name) is not None), None)
+    """The first value that a row has under one of some names; in CSV an empty cell is none."""
+    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
 def _items(row: Row) -> list[Any] | str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from reward_model.common.errors import InvalidRow
 from reward_model.common.messages import Message, Row
-from reward_model.data.chats import has_value, looks_like_chat, parse_chat, parse_transcript, to_messages
+from reward_model.data.chats import describe, has_value, looks_like_chat, parse_chat, parse_transcript, to_messages
 
 CONVERSATIONS = "conversations"  # ShareGPT's column with the prompt, where the named one is absent
 
@@ -48,6 +48,8 @@ def parse_sides(row: Row, columns: Columns) -> tuple[list[Message], str, str]:
     are_conversations = _is_conversation(chosen) and _is_conversation(rejected)
     if _is_blank(value) and not are_conversations:
         raise InvalidRow("no_prompt" if value is None else "empty", columns.prompt)
+    if any(isinstance(side, str) and _is_conversation(side) for side in (chosen, rejected)) and not are_conversations:
+        raise InvalidRow("no_shared_prompt")
     if not are_conversations:
         return row_prompt(row, columns), response_text(chosen), response_text(rejected)
     prompt, chosen, rejected = _split_conversations(_conversation(chosen), _conversation(rejected))
@@ -113,6 +115,11 @@ def chat_or_text(cell: str) -> Any:
         return cell  # to be counted with its row
 
 
+def is_list_of_texts(value: Any) -> bool:
+    """Whether a value is a list of texts, and not a chat; an empty one is none."""
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) for item in value)
+
+
 def name_pair_format(row: Row, columns: Columns) -> str:
     """What kind of pair a row holds, after its chosen side, in TRL's words where there are any."""
     side = row.get(columns.chosen)
@@ -128,9 +135,9 @@ def name_pair_format(row: Row, columns: Columns) -> str:
 
 def _side(row: Row, name: str) -> Any:
     if name not in row:
-        raise InvalidRow("missing_column", name)
+        raise InvalidRow("missing_column", describe(name))
     if row[name] is None:
-        raise InvalidRow("missing_value", name)
+        raise InvalidRow("missing_value", describe(name))
     return row[name]
 
 

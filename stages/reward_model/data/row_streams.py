@@ -16,9 +16,11 @@ from typing import IO, Any, cast
 from reward_model.common.errors import UserError
 from reward_model.common.files import reading
 from reward_model.common.messages import Row
-from reward_model.data.row_formats import chat_or_text
+from reward_model.data.row_formats import chat_or_text, is_list_of_texts
 
 STDIO = "-"  # stdin or stdout
+LISTS = ("responses", "scores")  # columns of lists, whatever is in them
+SIDES = ("chosen", "rejected")
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 Schema = dict[str, Any]
@@ -56,10 +58,16 @@ class RowStream:
     untyped: bool = False
 
     def typed(self, values: Row) -> Row:
-        """The values of a row with the chats and lists that CSV has as text."""
+        """The values of a row with the chats and lists that CSV has as text.
+
+        Lists of texts are read where both sides are: one alone may well be an answer.
+        """
         if not self.untyped:
             return values
-        return {name: _list(value) if name == "responses" else chat_or_text(value) for name, value in values.items()}
+        sides = {name: _list(values[name]) for name in SIDES if name in values}
+        lists = sides if len(sides) == len(SIDES) and all(map(is_list_of_texts, sides.values())) else {}
+        lists |= {name: _list(values[name]) for name in LISTS if name in values}
+        return {name: chat_or_text(value) for name, value in values.items()} | lists
 
 
 def open_bytes(source: str, open_files: ExitStack) -> io.BufferedReader:

@@ -40,9 +40,9 @@ class Mixture:
     def join(cls, paths: list[str], weights: list[float] | None, sources: Sequence[ParsedPairs]) -> "Mixture":
         """Put the sources together, without the pairs that repeat or contradict those of another source."""
         pairs = [(place, pair) for place, source in enumerate(sources) for pair in source.pairs]
-        parsed = ParsedPairs(
-            sum(source.rows for source in sources), [], [row for one in sources for row in one.rejects]
-        )
+        formats = sum((Counter(source.formats) for source in sources), Counter[str]())
+        rejects = [row for source in sources for row in source.rejects]
+        parsed = ParsedPairs(sum(source.rows for source in sources), [], rejects, dict(formats))
         source_by_id = {}
         for (place, pair), reason in zip(pairs, find_repeats([pair for _, pair in pairs]), strict=True):
             if reason is None:
