@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import (
+    ADAPTER_FOLDER,
     CHECKSUMS_FILE,
     PROVENANCE_FILE,
     missing_input,
@@ -56,7 +57,7 @@ def export(params: Params) -> None:
         place_weights(folder, params.export)
         write_json(folder / CALIBRATION_FILE, metadata["calibration"])
         write_json(folder / METADATA_FILE, metadata)
-        write_checksums(folder)
+        write_checksums(folder, unlisted=[ADAPTER_FOLDER])
         checks = check_artefacts(folder, params.export)
         write_text(folder / CARD_FILE, write_card(metadata, checks))
     write_json(METRICS / "export.json", checks)

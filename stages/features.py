@@ -7,7 +7,6 @@ One pass over the base, each response once: at the depth that `train.layers` kee
 
 from pathlib import Path
 
-import reward_model.common.busy_processor
 import reward_model.common.environment  # noqa: F401
 from reward_model.common.errors import run
 from reward_model.common.files import new_folder

@@ -13,7 +13,6 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-import reward_model.common.busy_processor
 import reward_model.common.environment  # noqa: F401
 
 # Both come before torch.
@@ -39,7 +38,7 @@ from reward_model.contract.encoder import Encoder
 from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.tokens import TokenRow, read_training_rows
 from reward_model.evaluation.calibration import JUDGED, UNSEEN_FILE, reliable_temperature
-from reward_model.evaluation.margins import log_loss, read_labels
+from reward_model.evaluation.margins import log_loss, of_one_kind, read_labels
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.batching import pairs_to_groups
 from reward_model.modeling.devices import fsdp_enabled, world_size
@@ -76,18 +75,17 @@ def main() -> None:
         rewards = score_copy(model, encoder, result.weights, params, folder, validation)
         judged = judged_pairs(validation, np.subtract(*rewards))
         unseen = judged_pairs([pairs[number] for number in result.unseen], result.unseen.values())
-        if unseen["preference"].isna().all() != judged["preference"].isna().all():
-            unseen = unseen[:0]  # other labels, such as mean votes, have another temperature
+        unseen = unseen.loc[of_one_kind(read_labels(judged), read_labels(unseen))]
         temperature = choose_temperature(pd.concat([judged, unseen])) if params.temperature_scaling else None
         if temperature is not None:
             scale_head(model if result.weights is None else result.weights, 1 / temperature)
-            unseen["margin"] /= temperature
+            unseen = unseen.assign(margin=unseen["margin"] / temperature)
         save_reward_model(model, encoder, folder, result.weights)
         write_parquet(folder / UNSEEN_FILE, unseen.to_dict("records"))
         if result.adapter is not None:
             result.adapter.save(folder / ADAPTER_FOLDER, reward_head(model).weight)
         write_json(folder / PROVENANCE_FILE, {"params": asdict(params), "versions": versions})
-        write_checksums(folder)
+        write_checksums(folder, unlisted=[ADAPTER_FOLDER])
     found = {"temperature": temperature, "validation": validation_figures(judged, temperature or 1.0)}
     write_json(Path("metrics/train.json"), result.summary | found)
     write_json(Path("metrics/training_curve.json"), result.curve)

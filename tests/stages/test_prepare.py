@@ -34,9 +34,8 @@ def test_counts_add_up_and_rejects_are_kept(project: Project) -> None:
 def test_preferences_reach_the_tokens_and_ties_only_training(project: Project) -> None:
     rows: list[dict[str, Any]] = list(make_pairs(60))
     preferences = [None, 0.8, 0.5] * 20
-    rows = [row if p is None else row | {"p": p} for row, p in zip(rows, preferences, strict=True)]
-    write_rows(project.folder / "data/own/pairs.jsonl", [*rows, rows[0] | {"prompt": "P", "p": 2}])
-    project.set_params({"data.preference_column": "p"})
+    rows = [row if p is None else row | {"preference": p} for row, p in zip(rows, preferences, strict=True)]
+    write_rows(project.folder / "data/own/pairs.jsonl", [*rows, rows[0] | {"prompt": "P", "preference": 2}])
     project.stage("prepare")
     counts = project.read("metrics/data.json")
     assert counts["skipped"] == {"bad_preference": 1, "tie": 20}

@@ -171,10 +171,10 @@ def writing(target: str | Path) -> Iterator[None]:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from None
 
 
-def write_checksums(folder: Path) -> None:
-    """List the SHA-256 of the files in `folder` that the rewards depend on: not the card, nor what lies below."""
-    files = (path for path in folder.iterdir() if path.is_file() and path.suffix != ".md")
-    names = sorted(path.name for path in files if path.name != CHECKSUMS_FILE)
+def write_checksums(folder: Path, unlisted: Collection[str] = ()) -> None:
+    """List the SHA-256 of every file in `folder`, but of model cards and of what lies in the folders `unlisted`."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
+    names = sorted(path.as_posix() for path in paths if path.name != CHECKSUMS_FILE and path.parts[0] not in unlisted)
     write_text(folder / CHECKSUMS_FILE, "".join(f"{hash_file(folder / name)}  {name}\n" for name in names))
 
 
