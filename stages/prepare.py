@@ -30,6 +30,7 @@ from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pair_reader import PairReader, columns_of, pair_from_row
 from reward_model.data.pair_store import PairStore, StoredPair
 from reward_model.data.pairs import Pair, PairLike, ParsedPairs, checked_pair, describe_skipped, parse_pairs
+from reward_model.data.quality import measure_quality, warnings
 from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.row_formats import Columns
 from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt
@@ -75,7 +76,7 @@ def prepare(data: DataParams) -> None:
             write_jsonl(folder / "judges.jsonl", judge_rows(parsed.pairs))
         write_json(folder / PROVENANCE_FILE, {"params": asdict(data)})
     write_json(Path("metrics/data.json"), counts)
-    print(summary(counts))
+    print(summary(counts), *(f"warning: {line}" for line in warnings(counts["quality"])), sep="\n")
 
 
 def write_degenerate(target: Path, train: Sequence[StoredPair], data: DataParams) -> dict[str, int]:
@@ -242,6 +243,7 @@ def make_splits(
         **({"ties_not_evaluated": sum(map(len, ties.values()))} if data.keep_ties else {}),
         "available": available,
         "splits": {name: describe(pairs) for name, pairs in splits.items()},
+        "quality": measure_quality(splits),
     }
 
 

@@ -208,12 +208,13 @@ def normalize_prompt(prompt: Sequence[Message]) -> str:
 
 def _judgement(pair: Pair) -> tuple[bytes, str]:
     """A hash of prompt and responses, whatever their order and spacing; and which response is preferred."""
-    chosen, rejected = _squeeze(pair.chosen), _squeeze(pair.rejected)
-    key = digest(_squeeze(conversation_text(pair.prompt)), *sorted((chosen, rejected)))
+    chosen, rejected = squeeze(pair.chosen), squeeze(pair.rejected)
+    key = digest(squeeze(conversation_text(pair.prompt)), *sorted((chosen, rejected)))
     return bytes.fromhex(key), "tie" if pair.is_tie else "first" if chosen <= rejected else "second"
 
 
-def _squeeze(text: str) -> str:
+def squeeze(text: str) -> str:
+    """The text with one space for all that is between two words."""
     return " ".join(text.split())
 
 
