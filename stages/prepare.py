@@ -8,7 +8,6 @@ rejects: every row that gave no pair, with the reason. For the sample, judges: w
 """
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +23,7 @@ from reward_model.common.disk_list import DiskList
 from reward_model.common.errors import InvalidRow, UserError, run
 from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, write_jsonl
 from reward_model.common.messages import Message, Row
-from reward_model.common.paths import expand_home
+from reward_model.common.paths import absolute, expand_home
 from reward_model.common.progress import progress
 from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pair_reader import PairReader, columns_of, pair_from_row
@@ -33,7 +32,7 @@ from reward_model.data.pairs import Pair, PairLike, ParsedPairs, checked_pair, d
 from reward_model.data.quality import measure_quality, warnings
 from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.row_formats import Columns
-from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt
+from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt, params_of_sources
 from reward_model.data.splits import choose_pairs, split_pairs
 from reward_model.params import DataParams, DataSource, load_params
 
@@ -91,21 +90,14 @@ def single_sources(data: DataParams) -> list[DataParams]:
     """The params of each source: those of `data.sources`, or else `data` itself."""
     if data.sources is None or data.source != "path":
         return [data]
-    columns = [{name: value for name, value in asdict(own).items() if value is not None} for own in data.sources]
     watched = absolute(expand_home(data.path))
-    for own in columns:
-        own.pop("weight", None)
-        if not absolute(expand_home(own["path"])).is_relative_to(watched):
+    for own in data.sources:
+        if not absolute(expand_home(own.path)).is_relative_to(watched):
             raise UserError(
-                f"data.sources: {own['path']} is not below data.path ({data.path}), where DVC looks for changes: move "
+                f"data.sources: {own.path} is not below data.path ({data.path}), where DVC looks for changes: move "
                 "it there, or set data.path to a folder that holds all sources"
             )
-    return [replace(data, sources=None, **own) for own in columns]
-
-
-def absolute(path: Path) -> Path:
-    """The path from the root, without `..`; links stay, since DVC looks behind them."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
+    return params_of_sources(data.sources, data)
 
 
 def join_sources(sources: list[DataSource], parsed: list[ParsedPairs[StoredPair]]) -> Mixture:
@@ -138,8 +130,8 @@ def parse_source(data: DataParams, key: str, store: PairStore) -> tuple[ParsedPa
     for line in [*reader.notes(), *parsed.first_rejects()]:
         print(line)
     add_rejects(parsed, report)
-    for reason, row in {reason: row for reason, row in reversed(report.rejects)}.items():
-        print(f"first {reason}: {row['file']}, {row['place']} {row['fault']}")
+    for line in report.first_rejects():
+        print(line)
     return parsed, report
 
 

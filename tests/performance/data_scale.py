@@ -1,6 +1,6 @@
 """How prepare and tokenize grow with the data: time, and memory of all processes.
 
-    python tests/performance/data_scale.py --rows 100000 [--cores 1] [--base models/base]
+    python tests/performance/data_scale.py --rows 100000 [--stages prepare] [--cores 1] [--base models/base]
 
 Makes a file of pairs of about 1 kB, four to a prompt, some of them duplicates, contradictions or without text, and runs
 both stages on it in a temporary folder, with no limit to the training pairs. The last line is JSON: `rows`, `seconds`,
@@ -33,6 +33,7 @@ SECONDS = 0.05  # between two looks at the memory
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES, help="to run; both by default")
     parser.add_argument("--cores", type=int, help="of this machine, for the stages (Linux)")
     parser.add_argument("--base", type=Path, default=Path("models/base"), help="a folder with a tokenizer")
     options = parser.parse_args()
@@ -41,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as text:
         folder = Path(text)
         make_project(folder, options.rows, options.base.resolve())
-        stages = {name: measure(name, folder, options.rows) for name in STAGES}
+        stages = {name: measure(name, folder, options.rows) for name in options.stages}
     seconds = sum(stage["seconds"] for stage in stages.values())
     peak = max(stage["peak_rss_mb"] for stage in stages.values())
     print(json.dumps({"rows": options.rows, **figures(seconds, peak, options.rows), **stages}))

@@ -6,7 +6,7 @@ import reprlib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from reward_model.common.disk_list import DiskList
@@ -47,9 +47,9 @@ class Pair:
 
     def to_record(self) -> Row:
         """The pair as a JSON object; `margin` and `preference` only where they are given."""
+        texts = {"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected, "source": self.source}
         optional = {"margin": self.margin, "preference": self.preference}
-        record = {"id": self.id, **asdict(self), **optional}
-        return {key: value for key, value in record.items() if key not in optional or value is not None}
+        return {"id": self.id, **texts, **{key: value for key, value in optional.items() if value is not None}}
 
     @classmethod
     def from_record(cls, record: Row) -> "Pair":

@@ -81,6 +81,13 @@ class ReadReport:
     rows: dict[str, int] = field(default_factory=dict)
     rejects: DiskList[tuple[str, Row]] = field(default_factory=DiskList)
 
+    def first_rejects(self) -> list[str]:
+        """The first row of each reason, a line each."""
+        first: dict[str, Row] = {}
+        for reason, row in self.rejects:
+            first.setdefault(reason, row)
+        return [f"first {reason}: {row['file']}, {row['place']} {row['fault']}" for reason, row in first.items()]
+
 
 def read_rows(source: Path | DataFiles, report: ReadReport | None = None) -> Iterator[Row]:
     """Read the rows of data files, or of the file or folder at a path.

@@ -2,13 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from reward_model.common.errors import UserError
 from reward_model.data.pairs import AnyPair, PairLike, ParsedPairs, digest, find_repeats
 from reward_model.data.readers import ReadReport
 from reward_model.data.splits import choose_pairs
+from reward_model.params import DataParams, DataSource
 
 
 def add_rejects(parsed: ParsedPairs[Any], report: ReadReport) -> None:
@@ -85,6 +86,12 @@ class Mixture:
             }
             for place, path in enumerate(self.paths)
         }
+
+
+def params_of_sources(sources: Iterable[DataSource], data: DataParams) -> list[DataParams]:
+    """The params of each source: its own, and those of `data` where it has none."""
+    given = [{name: value for name, value in asdict(own).items() if value is not None} for own in sources]
+    return [replace(data, sources=None, **{name: own[name] for name in own if name != "weight"}) for own in given]
 
 
 def limit_per_prompt(pairs: Iterable[AnyPair], most: int, seed: int) -> list[AnyPair]:
