@@ -29,7 +29,7 @@ from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pair_reader import PairReader, columns_of, pair_from_row
 from reward_model.data.pair_store import PairStore, StoredPair
 from reward_model.data.pairs import Pair, PairLike, ParsedPairs, checked_pair, describe_skipped, parse_pairs
-from reward_model.data.quality import measure_quality, warnings
+from reward_model.data.quality import measure_quality, quality_warnings, unbalanced_labels
 from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.row_formats import Columns
 from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt, params_of_sources
@@ -75,7 +75,8 @@ def prepare(data: DataParams) -> None:
             write_jsonl(folder / "judges.jsonl", judge_rows(parsed.pairs))
         write_json(folder / PROVENANCE_FILE, {"params": asdict(data)})
     write_json(Path("metrics/data.json"), counts)
-    print(summary(counts), *(f"warning: {line}" for line in warnings(counts["quality"])), sep="\n")
+    warnings = [*unbalanced_labels(counts), *quality_warnings(counts["quality"])]
+    print(summary(counts), *(f"warning: {line}" for line in warnings), sep="\n")
 
 
 def write_degenerate(target: Path, train: Sequence[StoredPair], data: DataParams) -> dict[str, int]:
@@ -126,7 +127,7 @@ def parse_source(data: DataParams, key: str, store: PairStore) -> tuple[ParsedPa
     rows = reader.expand(progress(read_rows(found, report), f"read {found.name}"))
     parsed = parse_pairs(rows, lambda row: store.add(reader.to_pair(row)))
     reader.check(parsed)
-    parsed.formats = dict(reader.formats)
+    parsed.formats, parsed.labels = dict(reader.formats), dict(reader.labels)
     for line in [*reader.notes(), *parsed.first_rejects()]:
         print(line)
     add_rejects(parsed, report)

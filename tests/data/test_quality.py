@@ -1,12 +1,15 @@
 """What prepare says of the quality of pairs."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from reward_model.data import quality
+from reward_model.data.pair_reader import PairReader
 from reward_model.data.pairs import Pair
-from reward_model.data.quality import measure_quality, script_of_text, warnings
+from reward_model.data.quality import measure_quality, quality_warnings, script_of_text, unbalanced_labels
+from reward_model.data.row_formats import Columns
 
 WORDS = [f"{one}{two}{three}" for one in "bdfgklmn" for two in "aeiou" for three in "prstvxz"]
 PROMPT = "please tell me in your own words what the town of {} was known for in the years before the war"
@@ -37,7 +40,7 @@ def few_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_clean_pairs_give_no_warning() -> None:
     found = figures(CLEAN)
-    assert list(warnings(found)) == []
+    assert list(quality_warnings(found)) == []
     assert found["scripts"] == {"latin": 1.0}
     assert found["cut_in_word"] == {"chosen": 0.0, "rejected": 0.0}
 
@@ -67,7 +70,7 @@ def test_each_habit_of_the_training_pairs_is_a_figure_and_a_line(
 ) -> None:
     found = figures([pair(number, **changes) for number in range(60)])
     assert found[key] == expected
-    assert any(line in warning for warning in warnings(found))
+    assert any(line in warning for warning in quality_warnings(found))
 
 
 def test_evaluated_pairs_that_training_meets_again_are_counted() -> None:
@@ -76,7 +79,7 @@ def test_evaluated_pairs_that_training_meets_again_are_counted() -> None:
     again = pair(300, prompt="another question", chosen=train[3].chosen + " ", rejected=train[3].rejected)
     found = figures(train, [near, again, pair(400), pair(401)])
     assert found["leaks"] == {"heldout": {"near_duplicate_prompts": 0.25, "responses_trained_on": 0.25}}
-    assert [line[:3] for line in warnings(found)] == ["25%", "the"]
+    assert [line[:3] for line in quality_warnings(found)] == ["25%", "the"]
 
 
 @pytest.mark.parametrize(
@@ -85,3 +88,21 @@ def test_evaluated_pairs_that_training_meets_again_are_counted() -> None:
 )
 def test_a_text_has_the_script_of_most_of_its_letters(text: str, script: str) -> None:
     assert script_of_text(text) == script
+
+
+@pytest.mark.parametrize(("labels", "warned"), [("AAAAAAAAAB", True), ("AAABBBBAtt", False), ("", False)])
+def test_labels_that_name_one_side_nearly_always_are_counted_and_told(labels: str, warned: bool) -> None:
+    columns = Columns(chosen="one", rejected="other", preference="better")
+    reader = PairReader(columns, "own")
+    words = {"A": "first", "B": "second", "t": "tie"}
+    rows = [{"prompt": "P", "one": "x", "other": "y", "better": words[label]} for label in labels * 10]
+    list(reader.expand([*rows, {"prompt": "P", "one": "x", "other": "y", "better": "?"}]))
+    assert reader.labels == Counter(words[label] for label in labels * 10)
+    lines = list(unbalanced_labels({"sources": {"a.jsonl": {"labels": dict(reader.labels)}}}))
+    assert lines == (["a.jsonl: the label says 'first' in 90% of the rows: is it read right?"] if warned else [])
+
+
+def test_a_probability_that_chosen_is_better_is_no_such_label() -> None:
+    reader = PairReader(Columns(), "own")
+    list(reader.expand([{"prompt": "P", "chosen": "x", "rejected": "y", "preference": 0.9}]))
+    assert not reader.labels

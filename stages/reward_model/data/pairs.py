@@ -108,6 +108,7 @@ class ParsedPairs(Generic[AnyPair]):
     pairs: list[AnyPair] = field(default_factory=list)
     rejects: DiskList[Row] = field(default_factory=DiskList)
     formats: dict[str, int] = field(default_factory=dict)  # rows of the file by their format, where there are several
+    labels: dict[str, int] = field(default_factory=dict)  # rows by what their label says, where it decides
 
     def reject(self, reason: str, row: Any, detail: str = "") -> None:
         """Keep a row that is no pair, with the reason, and in detail what it concerns."""
@@ -127,8 +128,9 @@ class ParsedPairs(Generic[AnyPair]):
     def counts(self) -> dict[str, Any]:
         """Rows in, pairs kept, and rows skipped by reason."""
         reasons = Counter(reject["reason"] for reject in self.rejects)
-        formats = {"formats": self.formats} if self.formats else {}
-        return {"rows": self.rows, **formats, "kept": len(self.pairs), "skipped": dict(sorted(reasons.items()))}
+        optional = {"formats": self.formats, "labels": self.labels}
+        given = {name: counts for name, counts in optional.items() if counts}
+        return {"rows": self.rows, **given, "kept": len(self.pairs), "skipped": dict(sorted(reasons.items()))}
 
 
 def describe_skipped(skipped: Mapping[str, int]) -> str:

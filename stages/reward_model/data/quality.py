@@ -23,7 +23,14 @@ LETTERS = 20  # of each text, that tell its script
 MAX_SOURCES = 20  # with figures of their own
 SIMILARITY = 0.8  # Jaccard, of the sets of two neighbouring words: near-duplicates have more
 HASHES, BANDS = 128, 16
-MANY = {"identical_beginnings": 0.2, "cut_in_word": 0.05, "control_tokens": 0.01, "leaks": 0.02, "longer_wins": 0.8}
+MANY = {  # above which there is a warning
+    "identical_beginnings": 0.2,
+    "cut_in_word": 0.05,
+    "control_tokens": 0.01,
+    "labels": 0.8,
+    "leaks": 0.02,
+    "longer_wins": 0.8,
+}
 MIN_PAIRS = 50  # of a source, to warn of it
 MIN_WORDS = 5_000  # that must be known before a word that is met but once, at an end, is taken for a part of one
 
@@ -150,7 +157,16 @@ def measure_quality(splits: Mapping[str, Sequence[PairLike]]) -> dict[str, Any]:
     return {**habits.figures(), "leaks": {name: of_split.figures() for name, of_split in leaks.items()}}
 
 
-def warnings(quality: Mapping[str, Any]) -> Iterator[str]:
+def unbalanced_labels(counts: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each source whose labels nearly always name the same one of the two responses."""
+    for path, own in counts.get("sources", {"data": counts}).items():
+        labels = own.get("labels", {})
+        place, most = max(labels.items(), key=lambda item: item[1], default=("", 0))
+        if (total := sum(labels.values())) >= MIN_PAIRS and most / total > MANY["labels"]:
+            yield f"{path}: the label says {place!r} in {most / total:.0%} of the rows: is it read right?"
+
+
+def quality_warnings(quality: Mapping[str, Any]) -> Iterator[str]:
     """A line for each figure that is bad."""
     if (found := quality["identical_beginnings"]) > MANY["identical_beginnings"]:
         yield f"both responses begin with the same {BEGINNING} characters in {found:.0%} of the training pairs"

@@ -28,6 +28,7 @@ class Mixture:
         weights: of each source, if its share of the training pairs is to be proportional to it.
         parsed: what became of all rows.
         rows: of each source.
+        labels: of each source, rows by what their label says.
         source_by_id: the place of a pair's source, by the pair's id.
     """
 
@@ -35,6 +36,7 @@ class Mixture:
     weights: list[float] | None
     parsed: ParsedPairs[Any]
     rows: list[int]
+    labels: list[dict[str, int]]
     source_by_id: dict[str, int]
 
     @classmethod
@@ -52,7 +54,8 @@ class Mixture:
                 source_by_id[pair.id] = place
             else:
                 parsed.reject(reason, pair.load().to_record())
-        return cls(paths, weights, parsed, [source.rows for source in sources], source_by_id)
+        rows, labels = [source.rows for source in sources], [source.labels for source in sources]
+        return cls(paths, weights, parsed, rows, labels, source_by_id)
 
     def choose(self, pairs: Iterable[AnyPair], count: int, seed: int) -> list[AnyPair]:
         """As `choose_pairs`, and so that each source has its share: as many pairs as the scarcest source allows.
@@ -79,6 +82,7 @@ class Mixture:
             path: {
                 "rows": self.rows[place],
                 "kept": kept[place],
+                **({"labels": self.labels[place]} if self.labels[place] else {}),
                 **{
                     name: sum(self.source_by_id.get(pair.id) == place for pair in pairs)
                     for name, pairs in splits.items()
