@@ -32,6 +32,7 @@ class DiskList(Sequence[Item], Generic[Item]):
             self._file.seek(self._ends[-1])
             content = pickle.dumps(item)
             self._file.write(content)
+            self._file.flush()  # or a full disk would be met later, when an item is read
         self._ends.append(self._ends[-1] + len(content))
 
     def extend(self, items: Iterable[Item]) -> None:
