@@ -4,6 +4,7 @@ import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -57,7 +58,7 @@ def test_a_file_of_one_of_the_sources_is_read_with_its_columns(tmp_path: Path, m
     (tmp_path / "own").mkdir()
     for name in ("a", "b"):
         write_rows(tmp_path / f"own/{name}.jsonl", [{"question": "Q", "better": "x", "worse": "y"}])
-    renamed = {"prompt_column": "question", "chosen_column": "better", "rejected_column": "worse"}
+    renamed: dict[str, Any] = {"prompt_column": "question", "chosen_column": "better", "rejected_column": "worse"}
     sources = [DataSource("own/absent.jsonl"), DataSource("own/[b]*.jsonl", **renamed)]
     data = replace(default_params().data, sources=sources)
     found = inspect_pairs.find_source([Path("own/../own/b.jsonl")], data)
