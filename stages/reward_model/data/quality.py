@@ -9,7 +9,7 @@ from functools import cache
 from itertools import islice, pairwise
 from typing import Any
 
-from rensa import RMinHash, RMinHashLSH
+from rensa import RMinHash, RMinHashLSH  # pyright: ignore[reportAttributeAccessIssue]
 
 from reward_model.common.progress import progress
 from reward_model.data.pairs import Pair, PairLike, digest, normalize_prompt, squeeze
