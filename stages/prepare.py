@@ -63,6 +63,7 @@ def prepare(data: DataParams) -> None:
     mt_bench = [pair_from_row(row, Columns(), "") for row in read_rows(RAW / "mt_bench_human.jsonl")]
     voted = parse_votes(data, store) if data.source == "sample" and data.sample_labels == "votes" else None
     splits, counts = make_splits(parsed, voted, {pair.prompt_id for pair in mt_bench}, data, mixture)
+    counts["quality"] = measure_quality(splits)
     if data.source == "path":
         counts["files"] = largest_files([report.rows for _, report in sources])
     with new_folder(Path("data/pairs")) as folder:
@@ -236,7 +237,6 @@ def make_splits(
         **({"ties_not_evaluated": sum(map(len, ties.values()))} if data.keep_ties else {}),
         "available": available,
         "splits": {name: describe(pairs) for name, pairs in splits.items()},
-        "quality": measure_quality(splits),
     }
 
 
