@@ -94,7 +94,9 @@ def test_tokens_do_not_depend_on_the_number_of_processes(
     assert ParquetFile(tmp_path / "2.parquet").num_row_groups == 3
 
 
-def test_an_external_row_with_equal_sides_goes_as_a_whole(encoder: Encoder, tmp_path: Path) -> None:
+def test_an_external_row_with_equal_sides_goes_as_a_whole_and_is_shown(
+    encoder: Encoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [
         {"prompt": "one", "responses": ["<think>x</think>4", "<think>y</think>4", "5"], "best": 0},
         {"prompt": "two", "responses": ["4", "5", "6"], "best": 0},
@@ -102,4 +104,5 @@ def test_an_external_row_with_equal_sides_goes_as_a_whole(encoder: Encoder, tmp_
     write_rows(tmp_path / "best.jsonl", rows)
     counts = encode_set("best", tmp_path / "best.jsonl", encoder, set(), tmp_path)
     assert counts["skipped"] == {"same_tokens": 1}
+    assert capsys.readouterr().out.startswith("best: first same_tokens: {'chosen': ")
     assert counts["kept"] == 2
