@@ -75,7 +75,7 @@ def encode_split(
     schema = token_schema(stream_lines(source))
     processes = max(1, min(cores or available_cores(), pairs // MIN_PAIRS))
     encode = partial(encode_lines, tokenizer, schema)
-    counts = Counter(count_cuts([]), pairs=0, tokens=0)
+    counts = Counter({**count_cuts([]), "pairs": 0, "tokens": 0})
     left_out, refusals = Counter[str](), Counter[str]()
 
     def tables() -> Iterator[pyarrow.Table]:

@@ -69,7 +69,7 @@ def encode_lines(tokenizer: Path, schema: pyarrow.Schema, lines: Sequence[str]) 
             rows.append(row)
     tokens = sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
     table = pyarrow.Table.from_pylist(rows, schema)
-    return TokenBatch(table, Counter(count_cuts(encoded), tokens=tokens), left_out, refusals)
+    return TokenBatch(table, Counter({**count_cuts(encoded), "tokens": tokens}), left_out, refusals)
 
 
 def token_schema(lines: Iterable[str]) -> pyarrow.Schema:
