@@ -31,7 +31,7 @@ BASE = Path("models/base")
 REASONS = (SAME_TOKENS, TemplateRefuses.reason, TurnDropped.reason)  # why a pair is left out
 REFUSALS_TOLD = 5  # texts of refusals, at most, the most common ones
 BATCH_PAIRS = 200  # encoded at a time
-MIN_PAIRS = 2000  # of a process, for which it pays to start it
+MIN_PAIRS = 1000  # of a process, for which it pays to start it
 
 
 def main() -> None:
