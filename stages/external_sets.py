@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_model.common.errors import UserError, run
-from reward_model.common.files import new_folder, read_jsonl, write_json, write_jsonl
+from reward_model.common.files import new_folder, read_jsonl, stream_jsonl, write_json, write_jsonl
 from reward_model.common.tables import write_parquet
 from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import Encoder
@@ -39,7 +39,7 @@ def main() -> None:
     params = load_params().evaluate
     encoder = Encoder.load(Path("data/tokens/tokenizer"))
     trained_on = {
-        Pair.from_record(row).prompt_id for name in SEEN for row in read_jsonl(Path(f"data/pairs/{name}.jsonl"))
+        Pair.from_record(row).prompt_id for name in SEEN for row in stream_jsonl(Path(f"data/pairs/{name}.jsonl"))
     }
     counts: dict[str, Any] = {"sets": {}, "skipped": {}}
     with new_folder(Path("data/external_sets")) as folder, tempfile.TemporaryDirectory() as downloads:
@@ -120,7 +120,6 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
     """
     report = ReadReport()
     row_format, pairs, parsed = parse_external_set(read_rows(path, report), name)
-    add_rejects(parsed, report)
     kept: list[ExternalPair] = []
     rows, cuts = [], []
     for _, group in groupby(pairs, key=lambda item: item.row):
@@ -140,6 +139,9 @@ def encode_set(name: str, path: Path, encoder: Encoder, trained_on: set[str], fo
         kept += items
         rows += [{**row, **item.places, "format": row_format} for item, row in zip(items, encoded_rows, strict=True)]
         cuts.append(encoded)
+    for line in [*parsed.first_rejects(), *report.first_rejects()]:
+        print(f"{name}: {line}")
+    add_rejects(parsed, report)
     counts = {**parsed.counts(), "kept": len(kept), "format": row_format, **count_cuts(cuts)}
     if not kept:
         reasons = describe_skipped(counts["skipped"]) if counts["skipped"] else "it is empty"

@@ -2,13 +2,14 @@
 
     python stages/prepare.py --inspect FILE
 
-FILE is a file, a folder or a pattern; the columns are those of params.yaml. The first rows are read, and shown as the
-model would see them, if models/base is there (`dvc repro fetch_base`).
+FILE is a file, a folder or a pattern; the columns are those of params.yaml, of one of data.sources its own. The first
+rows are read, and shown as the model would see them, if models/base is there (`dvc repro fetch_base`).
 """
 
 import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -18,16 +19,17 @@ from rich.text import Text
 
 import reward_model.common.environment  # noqa: F401
 from reward_model.common.accuracy import pair_accuracy
-from reward_model.common.errors import run
+from reward_model.common.errors import UserError, run
+from reward_model.common.paths import absolute
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import EncodedResponses, Encoder
 from reward_model.data.pair_reader import PairReader, columns_of
 from reward_model.data.pairs import Pair, describe_skipped, parse_pairs
 from reward_model.data.readers import ReadReport, find_files, read_rows
-from reward_model.data.sources import add_rejects
+from reward_model.data.sources import add_rejects, params_of_sources
 from reward_model.data.tokens import SAME_TOKENS, TokenRow, count_cuts, encode_pairs, has_equal_sides
-from reward_model.params import load_params
+from reward_model.params import DataParams, load_params
 
 BASE = Path("models/base")
 ROWS = 2000  # read at most, from the beginning
@@ -59,8 +61,11 @@ def read_pairs(file: str, console: Console) -> list[Pair]:
     Raises:
         UserError: nothing can be read, or which response is better is unclear.
     """
-    data, report = load_params().data, ReadReport()
+    report = ReadReport()
     found = find_files(file, "--inspect")
+    params = load_params().data
+    source = find_source(found.files, params)
+    data = source or params
     reader = PairReader(columns_of(data), found.name, keep_ties=data.keep_ties)
     rows = list(islice(read_rows(found, report), ROWS + 1))
     parsed = parse_pairs(reader.expand(rows[:ROWS]), reader.to_pair)
@@ -68,7 +73,8 @@ def read_pairs(file: str, console: Console) -> list[Pair]:
     counts = parsed.counts()
     sample = f", of which the first {ROWS} rows are read" if len(rows) > ROWS else ""
     console.print(Text(f"{file}: {len(found.files)} file{'s' * (len(found.files) != 1)}{sample}", "bold"))
-    lines = [found.unread_note(), found.splits_warning(), *reader.notes(), *parsed.first_rejects()]
+    columns = source and f"columns: those of {source.path} in data.sources"
+    lines = [columns, found.unread_note(), found.splits_warning(), *reader.notes(), *parsed.first_rejects()]
     console.print(*filter(None, lines), sep="\n", markup=False)
     console.print(
         f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {describe_skipped(counts['skipped'])}",
@@ -76,6 +82,16 @@ def read_pairs(file: str, console: Console) -> list[Pair]:
     )
     reader.check(parsed)
     return parsed.pairs
+
+
+def find_source(files: Sequence[Path], data: DataParams) -> DataParams | None:
+    """The params of the first of data.sources that reads all these files."""
+    wanted = set(map(absolute, files))
+    for source in params_of_sources(data.sources or [], data):
+        with suppress(UserError):  # it need not be there yet
+            if wanted <= set(map(absolute, find_files(source.path).files)):
+                return source
+    return None
 
 
 def print_lengths(pairs: Sequence[Pair], console: Console) -> None:

@@ -8,27 +8,31 @@ rejects: every row that gave no pair, with the reason. For the sample, judges: w
 """
 
 import argparse
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reward_model.common.accuracy import pair_accuracy
+from reward_model.common.disk_list import DiskList
 from reward_model.common.errors import InvalidRow, UserError, run
 from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, write_jsonl
 from reward_model.common.messages import Message, Row
-from reward_model.common.paths import expand_home
+from reward_model.common.paths import absolute, expand_home
+from reward_model.common.progress import progress
 from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pair_reader import PairReader, columns_of, pair_from_row
-from reward_model.data.pairs import Pair, ParsedPairs, checked_pair, describe_skipped, parse_pairs
+from reward_model.data.pair_store import PairStore, StoredPair
+from reward_model.data.pairs import Pair, PairLike, ParsedPairs, checked_pair, describe_skipped, parse_pairs
+from reward_model.data.quality import measure_quality, quality_warnings, unbalanced_labels
 from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.row_formats import Columns
-from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt
+from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt, params_of_sources
 from reward_model.data.splits import choose_pairs, split_pairs
 from reward_model.params import DataParams, DataSource, load_params
 
@@ -50,66 +54,70 @@ def main() -> None:
 def prepare(data: DataParams) -> None:
     """Make data/pairs and metrics/data.json."""
     key = "data.path" if data.sources is None else "data.sources"
-    sources = [parse_source(source, key) for source in single_sources(data)]
+    store = PairStore()
+    sources = [parse_source(source, key, store) for source in single_sources(data)]
     parsed, mixture = sources[0][0], None
     if data.sources is not None and data.source == "path":
         mixture = join_sources(data.sources, [own for own, _ in sources])
         parsed = mixture.parsed
     mt_bench = [pair_from_row(row, Columns(), "") for row in read_rows(RAW / "mt_bench_human.jsonl")]
-    voted = parse_votes(data) if data.source == "sample" and data.sample_labels == "votes" else None
+    voted = parse_votes(data, store) if data.source == "sample" and data.sample_labels == "votes" else None
     splits, counts = make_splits(parsed, voted, {pair.prompt_id for pair in mt_bench}, data, mixture)
+    counts["quality"] = measure_quality(splits)
     if data.source == "path":
         counts["files"] = largest_files([report.rows for _, report in sources])
-    degenerate = training_pairs(splits["train"], data.degenerate_per_prompt, data.seed)
-    counts["degenerate"] = count_kinds(degenerate)
     with new_folder(Path("data/pairs")) as folder:
         for name, pairs in splits.items():
-            write_jsonl(folder / f"{name}.jsonl", (pair.to_record() for pair in pairs))
-        write_jsonl(folder / f"{DEGENERATE}.jsonl", (pair.to_record() for pair in degenerate))
-        write_jsonl(folder / "rejects.jsonl", [*parsed.rejects, *(voted.rejects if voted else [])])
+            shown = progress(pairs, f"write {name}")
+            write_jsonl(folder / f"{name}.jsonl", (pair.load().to_record() for pair in shown))
+        counts["degenerate"] = write_degenerate(folder / f"{DEGENERATE}.jsonl", splits["train"], data)
+        write_jsonl(folder / "rejects.jsonl", chain(parsed.rejects, voted.rejects if voted else ()))
         if data.source == "sample":
             write_jsonl(folder / "judges.jsonl", judge_rows(parsed.pairs))
         write_json(folder / PROVENANCE_FILE, {"params": asdict(data)})
     write_json(Path("metrics/data.json"), counts)
-    print(summary(counts))
+    warnings = [*unbalanced_labels(counts), *quality_warnings(counts["quality"])]
+    print(summary(counts), *(f"warning: {line}" for line in warnings), sep="\n")
+
+
+def write_degenerate(target: Path, train: Sequence[StoredPair], data: DataParams) -> dict[str, int]:
+    """Write the degenerate pairs for training; how many there are of each kind."""
+    made = DiskList[Pair]()
+    made.extend(training_pairs(progress(train, "make degenerate pairs"), data.degenerate_per_prompt, data.seed))
+    write_jsonl(target, (pair.to_record() for pair in made))
+    return count_kinds(made)
 
 
 def single_sources(data: DataParams) -> list[DataParams]:
     """The params of each source: those of `data.sources`, or else `data` itself."""
     if data.sources is None or data.source != "path":
         return [data]
-    columns = [{name: value for name, value in asdict(own).items() if value is not None} for own in data.sources]
     watched = absolute(expand_home(data.path))
-    for own in columns:
-        own.pop("weight", None)
-        if not absolute(expand_home(own["path"])).is_relative_to(watched):
+    for own in data.sources:
+        if not absolute(expand_home(own.path)).is_relative_to(watched):
             raise UserError(
-                f"data.sources: {own['path']} is not below data.path ({data.path}), where DVC looks for changes: move "
+                f"data.sources: {own.path} is not below data.path ({data.path}), where DVC looks for changes: move "
                 "it there, or set data.path to a folder that holds all sources"
             )
-    return [replace(data, sources=None, **own) for own in columns]
+    return params_of_sources(data.sources, data)
 
 
-def absolute(path: Path) -> Path:
-    """The path from the root, without `..`; links stay, since DVC looks behind them."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def join_sources(sources: list[DataSource], parsed: list[ParsedPairs]) -> Mixture:
+def join_sources(sources: list[DataSource], parsed: list[ParsedPairs[StoredPair]]) -> Mixture:
     """Put the pairs of `data.sources` together, and say which repeat those of another."""
     weights = [source.weight for source in sources if source.weight is not None]
     mixture = Mixture.join([source.path for source in sources], weights or None, parsed)
-    repeats = mixture.parsed.rejects[sum(len(own.rejects) for own in parsed) :]
-    for line in ParsedPairs(rejects=repeats).first_rejects():
+    repeats = ParsedPairs[StoredPair]()
+    repeats.rejects.extend(islice(mixture.parsed.rejects, sum(len(own.rejects) for own in parsed), None))
+    for line in repeats.first_rejects():
         print(f"between sources: {line}")
     return mixture
 
 
-def parse_source(data: DataParams, key: str) -> tuple[ParsedPairs, ReadReport]:
+def parse_source(data: DataParams, key: str, store: PairStore) -> tuple[ParsedPairs[StoredPair], ReadReport]:
     """Read the pairs that `data.source` names, and say what is left out of them; `key` is where its path stands."""
     report = ReadReport()
     if data.source == "sample":
-        return parse_pairs(read_rows(RAW / "sample.jsonl"), pair_from_alpaca_eval), report
+        return parse_pairs(read_rows(RAW / "sample.jsonl"), lambda row: store.add(pair_from_alpaca_eval(row))), report
     found = find_files(data.path if data.source == "path" else str(RAW / "hub.parquet"), key)
     for line in (found.unread_note(), found.splits_warning()):
         if line is not None:
@@ -117,14 +125,15 @@ def parse_source(data: DataParams, key: str) -> tuple[ParsedPairs, ReadReport]:
     reader = PairReader(
         columns_of(data), found.name if data.source == "path" else data.source, keep_ties=data.keep_ties
     )
-    parsed = parse_pairs(reader.expand(read_rows(found, report)), reader.to_pair)
+    rows = reader.expand(progress(read_rows(found, report), f"read {found.name}"))
+    parsed = parse_pairs(rows, lambda row: store.add(reader.to_pair(row)))
     reader.check(parsed)
-    parsed.formats = dict(reader.formats)
+    parsed.formats, parsed.labels = dict(reader.formats), dict(reader.labels)
     for line in [*reader.notes(), *parsed.first_rejects()]:
         print(line)
     add_rejects(parsed, report)
-    for reason, row in {reason: row for reason, row in reversed(report.rejects)}.items():
-        print(f"first {reason}: {row['file']}, {row['place']} {row['fault']}")
+    for line in report.first_rejects():
+        print(line)
     return parsed, report
 
 
@@ -136,11 +145,11 @@ def largest_files(reports: list[dict[str, int]]) -> dict[str, int]:
     return {**{file: files[file] for file in files if file in shown}, **({"others": others} if others else {})}
 
 
-def parse_votes(data: DataParams) -> ParsedPairs:
+def parse_votes(data: DataParams, store: PairStore) -> ParsedPairs[StoredPair]:
     """The sample's pairs by the mean vote of two or more annotators, which is their preference."""
     columns = replace(Columns(), chosen="response_1", rejected="response_2", preference="preference")
     reader = PairReader(columns, "alpaca_eval", keep_ties=data.keep_ties)
-    return parse_pairs(read_rows(RAW / "votes.jsonl"), reader.to_pair)
+    return parse_pairs(read_rows(RAW / "votes.jsonl"), lambda row: store.add(reader.to_pair(row)))
 
 
 def pair_from_alpaca_eval(row: Row) -> Pair:
@@ -160,7 +169,7 @@ def pair_from_alpaca_eval(row: Row) -> Pair:
     return checked_pair([Message(role="user", content=row["prompt"])], chosen, rejected, "alpaca_eval")
 
 
-def judge_rows(pairs: list[Pair]) -> Iterator[Row]:
+def judge_rows(pairs: Iterable[PairLike]) -> Iterator[Row]:
     """Whether other models' verdicts are the labels of the sample's pairs: a row a pair, `agrees` by judge."""
     kept = {pair.id for pair in pairs}
     for row in read_rows(RAW / "sample.jsonl"):
@@ -174,7 +183,7 @@ def judge_rows(pairs: list[Pair]) -> Iterator[Row]:
             yield {"id": pair.id, "prompt_id": pair.prompt_id, "agrees": agrees}
 
 
-def split_by_params(pairs: list[Pair], data: DataParams) -> dict[str, list[Pair]]:
+def split_by_params(pairs: list[StoredPair], data: DataParams) -> dict[str, list[StoredPair]]:
     """The pairs by split."""
     return split_pairs(
         pairs,
@@ -185,12 +194,12 @@ def split_by_params(pairs: list[Pair], data: DataParams) -> dict[str, list[Pair]
 
 
 def make_splits(
-    parsed: ParsedPairs,
-    voted: ParsedPairs | None,
+    parsed: ParsedPairs[StoredPair],
+    voted: ParsedPairs[StoredPair] | None,
     external_prompts: set[str],
     data: DataParams,
     mixture: Mixture | None = None,
-) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
+) -> tuple[dict[str, list[StoredPair]], dict[str, Any]]:
     """Split by prompt, and limit the pairs of each split. Ties are for training alone: there is nothing to get right.
 
     Args:
@@ -231,7 +240,9 @@ def make_splits(
     }
 
 
-def limit_splits(splits: dict[str, list[Pair]], data: DataParams, mixture: Mixture | None) -> dict[str, list[Pair]]:
+def limit_splits(
+    splits: dict[str, list[StoredPair]], data: DataParams, mixture: Mixture | None
+) -> dict[str, list[StoredPair]]:
     """As many pairs of each split as the params allow; of several sources, each has its share of those to train on."""
     train = splits["train"]
     if data.max_pairs_per_prompt is not None:
@@ -243,7 +254,7 @@ def limit_splits(splits: dict[str, list[Pair]], data: DataParams, mixture: Mixtu
     return {"train": choose(train, data.max_samples, data.seed), **evaluated}
 
 
-def check_not_empty(splits: dict[str, list[Pair]], parsed: ParsedPairs) -> None:
+def check_not_empty(splits: dict[str, list[StoredPair]], parsed: ParsedPairs[StoredPair]) -> None:
     """Raise a `UserError` that says which split is empty and why."""
     empty = [name for name, pairs in splits.items() if not pairs]
     if empty:
@@ -255,9 +266,10 @@ def check_not_empty(splits: dict[str, list[Pair]], parsed: ParsedPairs) -> None:
         )
 
 
-def describe(pairs: list[Pair]) -> dict[str, Any]:
+def describe(pairs: list[StoredPair]) -> dict[str, Any]:
     """Size of a split, and how often the longer response (in characters) is the chosen one."""
-    longer = pair_accuracy(np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs], dtype=float))
+    texts = (pair.load() for pair in pairs)
+    longer = pair_accuracy(np.array([len(pair.chosen) - len(pair.rejected) for pair in texts], dtype=float))
     return {
         "pairs": len(pairs),
         "prompts": len({pair.prompt_id for pair in pairs}),

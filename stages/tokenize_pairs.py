@@ -6,77 +6,99 @@ data/tokens/tokenizer is the tokenizer with its contract, which goes on with the
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from statistics import mean
 from typing import Any
+
+import pyarrow
 
 import reward_model.common.environment  # noqa: F401
 from reward_model.common.errors import UserError, run
-from reward_model.common.files import new_folder, read_jsonl, write_json
-from reward_model.common.tables import write_parquet
-from reward_model.contract.base_model import require_positions
-from reward_model.contract.base_tokenizer import contract_encoder
+from reward_model.common.files import new_folder, stream_lines, write_json
+from reward_model.common.processes import available_cores, map_in_processes
+from reward_model.common.progress import progress
+from reward_model.common.tables import write_tables
 from reward_model.contract.chat_template import TemplateRefuses, TurnDropped
-from reward_model.contract.encoder import EncodedResponses, Encoder
 from reward_model.data.degenerate import DEGENERATE
-from reward_model.data.pairs import Pair, describe_skipped
+from reward_model.data.pairs import describe_skipped
 from reward_model.data.splits import SPLITS
-from reward_model.data.tokens import SAME_TOKENS, TokenRow, count_cuts, encode_pairs, has_equal_sides
+from reward_model.data.tokens import SAME_TOKENS, count_cuts, encode_lines, token_schema
 from reward_model.params import load_params
 
 BASE = Path("models/base")
 REASONS = (SAME_TOKENS, TemplateRefuses.reason, TurnDropped.reason)  # why a pair is left out
 REFUSALS_TOLD = 5  # texts of refusals, at most, the most common ones
+BATCH_PAIRS = 200  # encoded at a time
+MIN_PAIRS = 1000  # of a process, for which it pays to start it
 
 
 def main() -> None:
+    # Here, and not above, since every process that encodes imports this file: they need neither torch nor transformers.
+    from reward_model.contract.base_model import require_positions
+    from reward_model.contract.base_tokenizer import contract_encoder
+
     max_length = load_params().tokenize.max_length
     require_positions(BASE, max_length)
     counts: dict[str, Any] = {}
     with new_folder(Path("data/tokens")) as folder:
-        encoder = contract_encoder(BASE, max_length, folder / "tokenizer")
+        tokenizer = contract_encoder(BASE, max_length, folder / "tokenizer").folder
         for name in (*SPLITS, DEGENERATE):
-            rows, counts[name], refusals = encode_split(encoder, name)
-            write_parquet(folder / f"{name}.parquet", rows)
+            counts[name], refusals = encode_split(tokenizer, name, folder / f"{name}.parquet")
             print(summary(name, counts[name], refusals))
     if reduced := sum(counts[name]["responses_reduced_by_template"] for name in SPLITS):
         print(f"the base's chat template drops a part of {reduced} responses: the model does not see it")
     write_json(Path("metrics/tokens.json"), counts | {"max_length": max_length})
 
 
-def encode_split(encoder: Encoder, name: str) -> tuple[list[TokenRow], dict[str, Any], list[str]]:
+def encode_split(
+    tokenizer: Path, name: str, target: Path, cores: int | None = None
+) -> tuple[dict[str, Any], list[str]]:
     """Encode the pairs of a split.
 
+    Args:
+        tokenizer: the folder of the tokenizer under the contract.
+        name: of the split.
+        target: the Parquet file to write.
+        cores: to use at most; all by default. The file does not depend on it.
+
     Returns:
-        The rows; counts: pairs, their mean tokens, what was cut, how many pairs are left out for each reason; and what
-        the chat template says of those it refuses, the most frequent first.
+        Counts: pairs, their mean tokens, what was cut, how many pairs are left out for each reason; and what the chat
+        template says of those it refuses, the most frequent first.
 
     Raises:
         UserError: all labelled pairs are left out.
     """
-    rows: list[TokenRow] = []
-    encoded: list[EncodedResponses] = []
-    left_out: Counter[str] = Counter()
-    refusals: Counter[str] = Counter()
-    for record in read_jsonl(Path("data/pairs") / f"{name}.jsonl"):
-        try:
-            [row], of_pair = encode_pairs(encoder, [Pair.from_record(record)])
-        except TemplateRefuses as refusal:
-            left_out[refusal.reason] += 1
-            refusals[str(refusal)] += 1
-            continue
-        encoded.append(of_pair)
-        if has_equal_sides(row):
-            left_out[SAME_TOKENS] += 1
-        else:
-            rows.append(row)
+    source = Path("data/pairs") / f"{name}.jsonl"
+    pairs = sum(1 for _ in stream_lines(source))
+    schema = token_schema(stream_lines(source))
+    processes = max(1, min(cores or available_cores(), pairs // MIN_PAIRS))
+    encode = partial(encode_lines, tokenizer, schema)
+    counts = Counter({**count_cuts([]), "pairs": 0, "tokens": 0})
+    left_out, refusals = Counter[str](), Counter[str]()
+
+    def tables() -> Iterator[pyarrow.Table]:
+        lines = progress(stream_lines(source), f"tokenize {name}", pairs)
+        for batch in map_in_processes(encode, batches(lines), processes):
+            counts.update(batch.counts, pairs=batch.rows.num_rows)
+            left_out.update(batch.left_out)
+            refusals.update(batch.refusals)
+            yield batch.rows
+
+    write_tables(target, tables(), schema)
     told = [text for text, _ in refusals.most_common(REFUSALS_TOLD)]
-    if left_out and not rows and name != DEGENERATE:
+    if left_out and not counts["pairs"] and name != DEGENERATE:
         raise UserError(f"no {name} pair can be used: {describe_left_out(left_out, told)}; see data/README.md")
-    tokens = mean(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows) if rows else 0.0
-    counts = {"pairs": len(rows), "tokens_per_pair": tokens, **{reason: left_out[reason] for reason in REASONS}}
-    return rows, counts | count_cuts(encoded), told
+    mean_tokens = counts.pop("tokens") / max(counts["pairs"], 1)
+    return {**counts, "tokens_per_pair": mean_tokens, **{reason: left_out[reason] for reason in REASONS}}, told
+
+
+def batches(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The lines, some at a time."""
+    waiting = iter(lines)
+    while batch := list(islice(waiting, BATCH_PAIRS)):
+        yield batch
 
 
 def summary(name: str, counts: dict[str, Any], refusals: Sequence[str]) -> str:

@@ -68,19 +68,19 @@ def test_a_pair_keeps_its_prompt_and_chosen_response_and_loses_its_margin() -> N
 def test_training_gets_so_many_for_each_prompt_and_the_same_with_the_same_seed() -> None:
     pairs = [pair(number % 12, TEXT + str(number)) for number in range(24)]
     for per_prompt in (0, 1, 2, 3):
-        found = training_pairs(pairs, per_prompt, 0)
+        found = list(training_pairs(pairs, per_prompt, 0))
         assert len(found) == 12 * per_prompt
         assert len({own.id for own in found}) == len(found)
         assert count_kinds(found).get("other_prompt", 0) == {0: 0, 1: 6}.get(per_prompt, 12)
-    found = training_pairs(pairs, 2, 0)
+    found = list(training_pairs(pairs, 2, 0))
     assert set(count_kinds(found)) == set(KINDS)
-    assert found == training_pairs(pairs, 2, 0) != training_pairs(pairs, 2, 1)
-    assert len(training_pairs(pairs, 50, 0)) == 12 * len(KINDS)
+    assert found == list(training_pairs(pairs, 2, 0)) != list(training_pairs(pairs, 2, 1))
+    assert len(list(training_pairs(pairs, 50, 0))) == 12 * len(KINDS)
 
 
 def test_a_label_that_is_no_sure_one_is_not_inherited_and_a_tie_is_no_material() -> None:
     tie, unsure = replace(pair(0), preference=0.5), replace(pair(1), preference=0.6)
-    found = training_pairs([tie, unsure, replace(tie, chosen="a sure answer", preference=None)], len(KINDS), 0)
+    found = list(training_pairs([tie, unsure, replace(tie, chosen="a sure answer", preference=None)], len(KINDS), 0))
     assert {own.preference for own in found} == {None}
     assert {own.chosen for own in found} == {unsure.chosen, "a sure answer"}
 

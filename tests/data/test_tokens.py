@@ -4,10 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow.parquet import ParquetFile
 
+import tokenize_pairs
 from conftest import build_tiny_tokenizer, write_rows
 from external_sets import encode_set
+from reward_model.common import tables
 from reward_model.common.errors import UserError
+from reward_model.common.tables import read_parquet
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.encoder import Encoder
 from reward_model.data.pairs import Pair
@@ -50,7 +54,8 @@ def test_pairs_that_cannot_be_told_apart_or_rendered_are_left_out_and_counted(
             pair("good", "bad", "user", "assistant", "tool"),
         ],
     )
-    rows, counts, refusals = encode_split(encoder, "train")
+    counts, refusals = encode_split(encoder.folder, "train", tmp_path / "train.parquet")
+    rows = read_parquet(tmp_path / "train.parquet")
     assert len(rows) == counts["pairs"] == 2
     assert all(row["chosen_ids"] != row["rejected_ids"] for row in rows)
     assert [counts[name] for name in ("same_tokens", "refused_by_template", "dropped_turn")] == [2, 2, 1]
@@ -63,12 +68,35 @@ def test_pairs_that_cannot_be_told_apart_or_rendered_are_left_out_and_counted(
     with pytest.raises(
         UserError, match=r"no heldout pair can be used: 1 refused_by_template .*System role not supported"
     ):
-        encode_split(encoder, "heldout")
+        encode_split(encoder.folder, "heldout", tmp_path / "heldout.parquet")
     write_rows(tmp_path / "data/pairs/degenerate.jsonl", [pair("good", "bad", "system")])
-    assert encode_split(encoder, "degenerate")[0] == []  # training goes without them
+    encode_split(encoder.folder, "degenerate", tmp_path / "degenerate.parquet")
+    assert read_parquet(tmp_path / "degenerate.parquet") == []  # training goes without them
 
 
-def test_an_external_row_with_equal_sides_goes_as_a_whole(encoder: Encoder, tmp_path: Path) -> None:
+def test_tokens_do_not_depend_on_the_number_of_processes(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several batches and row groups, a refusal, and a preference in the last row alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tables, "GROUP_ROWS", 30)
+    for name, value in (("BATCH_PAIRS", 10), ("MIN_PAIRS", 20)):
+        monkeypatch.setattr(tokenize_pairs, name, value)
+    (tmp_path / "data/pairs").mkdir(parents=True)
+    rows = [pair(f"good {number}", "bad", *(["system"] * (number % 7 == 0))) for number in range(99)]
+    write_rows(tmp_path / "data/pairs/train.jsonl", [*rows, pair("fair", "poor") | {"preference": 0.75}])
+    found = [encode_split(encoder.folder, "train", tmp_path / f"{cores}.parquet", cores) for cores in (1, 2)]
+    assert found[0] == found[1]
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+    written = read_parquet(tmp_path / "2.parquet")
+    assert len(written) == 85 == found[0][0]["pairs"]
+    assert [row["preference"] for row in written] == [None] * 84 + [0.75]
+    assert ParquetFile(tmp_path / "2.parquet").num_row_groups == 3
+
+
+def test_an_external_row_with_equal_sides_goes_as_a_whole_and_is_shown(
+    encoder: Encoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [
         {"prompt": "one", "responses": ["<think>x</think>4", "<think>y</think>4", "5"], "best": 0},
         {"prompt": "two", "responses": ["4", "5", "6"], "best": 0},
@@ -76,4 +104,5 @@ def test_an_external_row_with_equal_sides_goes_as_a_whole(encoder: Encoder, tmp_
     write_rows(tmp_path / "best.jsonl", rows)
     counts = encode_set("best", tmp_path / "best.jsonl", encoder, set(), tmp_path)
     assert counts["skipped"] == {"same_tokens": 1}
+    assert capsys.readouterr().out.startswith("best: first same_tokens: {'chosen': ")
     assert counts["kept"] == 2

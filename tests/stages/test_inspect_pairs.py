@@ -2,13 +2,16 @@
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 import inspect_pairs
-from conftest import Project, make_pairs, write_rows
+from conftest import Project, default_params, make_pairs, write_rows
+from reward_model.params import DataSource
 
 
 def files_below(folder: Path) -> set[Path]:
@@ -48,6 +51,20 @@ def test_the_rows_of_the_file_are_counted_not_the_comparisons_of_its_rankings(
     shown = io.StringIO()
     assert len(inspect_pairs.read_pairs(str(tmp_path / "some.jsonl"), Console(file=shown, width=1000))) == 9
     assert ("of which the first 3 rows are read" in shown.getvalue()) == is_sample
+
+
+def test_a_file_of_one_of_the_sources_is_read_with_its_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    for name in ("a", "b"):
+        write_rows(tmp_path / f"own/{name}.jsonl", [{"question": "Q", "better": "x", "worse": "y"}])
+    renamed: dict[str, Any] = {"prompt_column": "question", "chosen_column": "better", "rejected_column": "worse"}
+    sources = [DataSource("own/absent.jsonl"), DataSource("own/[b]*.jsonl", **renamed)]
+    data = replace(default_params().data, sources=sources)
+    found = inspect_pairs.find_source([Path("own/../own/b.jsonl")], data)
+    assert found == replace(data, sources=None, path="own/[b]*.jsonl", **renamed)
+    assert inspect_pairs.find_source([Path("own/a.jsonl"), Path("own/b.jsonl")], data) is None
+    assert inspect_pairs.find_source([Path("own/b.jsonl")], replace(data, sources=None)) is None
 
 
 def test_without_a_base_there_are_no_tokens_and_what_cannot_be_read_is_an_error(project: Project) -> None:

@@ -94,7 +94,8 @@ def write_json(target: Path, value: Any) -> None:
 def write_jsonl(target: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one object a line, keys sorted; values that JSON has no form for (dates, bytes) as text."""
     lines = (json.dumps(row, sort_keys=True, ensure_ascii=False, default=str) for row in rows)
-    write_text(target, "".join(f"{line}\n" for line in lines))
+    with new_file(target) as path, path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def read_json(path: Path) -> Any:
@@ -117,9 +118,23 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: the file is absent.
     """
+    return list(stream_jsonl(path))
+
+
+def stream_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """As `read_jsonl`, an object at a time."""
+    return map(json.loads, stream_lines(path))
+
+
+def stream_lines(path: Path) -> Iterator[str]:
+    """The lines of a file that an earlier stage made.
+
+    Raises:
+        UserError: the file is absent.
+    """
     try:
         with path.open(encoding="utf-8", newline="\n") as file:
-            return [json.loads(line) for line in file]
+            yield from file
     except FileNotFoundError:
         raise missing_input(path) from None
 

@@ -1,5 +1,6 @@
 """Paths as users write them."""
 
+import os
 from pathlib import Path
 
 from reward_model.common.errors import UserError
@@ -22,3 +23,8 @@ def expand_home(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise UserError(f"{text} not found: there is no such home folder") from None
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root, without `..`; links stay, since DVC looks behind them."""
+    return Path(os.path.abspath(path))  # noqa: PTH100

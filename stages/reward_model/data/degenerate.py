@@ -7,10 +7,10 @@ a policy trained with such a reward finds that out at once.
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reward_model.data.pairs import Pair, digest
+from reward_model.data.pairs import AnyPair, Pair, PairLike, digest
 
 DEGENERATE = "degenerate"  # name of their files in data/pairs and data/tokens
 SOURCE = "degenerate/"  # before the kind, in a pair's source
@@ -123,7 +123,7 @@ def degenerate_pair(pair: Pair, other: str, kind: str, seed: int, *, of_test: bo
     return replace(pair, rejected=rejected, source=f"{SOURCE}{kind}", margin=None, preference=None)
 
 
-def training_pairs(pairs: Sequence[Pair], per_prompt: int, seed: int) -> list[Pair]:
+def training_pairs(pairs: Iterable[PairLike], per_prompt: int, seed: int) -> Iterator[Pair]:
     """Degenerate pairs for training: up to `per_prompt` for each prompt, by its first pair.
 
     The kinds take turns; every second one is another prompt's response, which is what models learn last.
@@ -131,12 +131,11 @@ def training_pairs(pairs: Sequence[Pair], per_prompt: int, seed: int) -> list[Pa
     first = _first_pairs(pairs)
     others = [kind for kind in KINDS if kind != other_prompt.__name__]
     turns = [kind for other in others for kind in (other_prompt.__name__, other)]
-    found = []
-    for number, (pair, other) in enumerate(zip(first, _responses_of_others(first), strict=True)):
+    for number, (pair, other) in enumerate(_with_others(first)):
         start = number * per_prompt % len(turns)
         kinds = list(dict.fromkeys(turns[start:] + turns[:start]))[:per_prompt]
-        found += [degenerate_pair(pair, other, kind, seed) for kind in kinds]
-    return [pair for pair in found if pair is not None]
+        found = [degenerate_pair(pair, other, kind, seed) for kind in kinds]
+        yield from (made for made in found if made is not None)
 
 
 def common_sense_pairs(pairs: Sequence[Pair], per_kind: int, max_characters: int, seed: int) -> list[Pair]:
@@ -156,9 +155,7 @@ def common_sense_pairs(pairs: Sequence[Pair], per_kind: int, max_characters: int
 
     first = sorted(_first_pairs(pairs), key=order)[:per_kind]
     found = [
-        degenerate_pair(pair, other, kind, seed, of_test=True)
-        for pair, other in zip(first, _responses_of_others(first), strict=True)
-        for kind in KINDS
+        degenerate_pair(pair, other, kind, seed, of_test=True) for pair, other in _with_others(first) for kind in KINDS
     ]
     return [pair for pair in found if pair is not None]
 
@@ -168,15 +165,16 @@ def count_kinds(pairs: Iterable[Pair]) -> dict[str, int]:
     return dict(sorted(Counter(pair.source.removeprefix(SOURCE) for pair in pairs).items()))
 
 
-def _first_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+def _first_pairs(pairs: Iterable[AnyPair]) -> list[AnyPair]:
     """The first pair of each prompt that has a better side."""
-    found: dict[str, Pair] = {}
+    found: dict[str, AnyPair] = {}
     for pair in pairs:
         if not pair.is_tie:
             found.setdefault(pair.prompt_id, pair)
     return list(found.values())
 
 
-def _responses_of_others(pairs: Sequence[Pair]) -> list[str]:
-    """For each of some pairs with different prompts the chosen response of the next; of one alone, its own."""
-    return [pairs[(number + 1) % len(pairs)].chosen for number in range(len(pairs))]
+def _with_others(pairs: Sequence[PairLike]) -> Iterator[tuple[Pair, str]]:
+    """Each of some pairs with different prompts, and the chosen response of the next; of one alone, its own."""
+    for number, pair in enumerate(pairs):
+        yield pair.load(), pairs[(number + 1) % len(pairs)].load().chosen

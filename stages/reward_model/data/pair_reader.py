@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +81,7 @@ class PairReader:
     Attributes:
         formats: how many rows had each format.
         names: the columns that were met, in their order.
+        labels: of rows with a label that decides which response is better, how often it is the first, the second, none.
     """
 
     columns: Columns
@@ -87,6 +89,7 @@ class PairReader:
     keep_ties: bool = False
     formats: Counter[str] = field(default_factory=Counter)
     names: dict[str, None] = field(default_factory=dict)
+    labels: Counter[str] = field(default_factory=Counter)
     _read: set[str] = field(default_factory=set)
     # Of labels, by the columns of their rows: 0, 0.5 and 1, any other as NaN.
     _numbers: defaultdict[Columns, set[float]] = field(default_factory=lambda: defaultdict(set))
@@ -114,8 +117,7 @@ class PairReader:
                 with the label, or not one row gave a pair for want of a column.
         """
         for of_rows, numbers in self._numbers.items():
-            is_documented = of_rows.preference == Columns.preference and not _are_numbered(of_rows)
-            if numbers & {0.0, 1.0} and numbers <= {0.0, TIE, 1.0} and not is_documented:
+            if numbers & {0.0, 1.0} and numbers <= {0.0, TIE, 1.0} and not _is_certainty(of_rows):
                 raise UserError(
                     f"{section}.preference_column {of_rows.preference!r} holds only 0 and 1, and it is unclear which "
                     f"means that {of_rows.chosen!r} is better: set {section}.preference_format to probability if it "
@@ -170,6 +172,9 @@ class PairReader:
         number = to_number(row.get(columns.preference))
         if columns.preference_format == "auto" and number is not None:
             self._numbers[columns].add(number if number in (0, TIE, 1) else math.nan)
+        if not _is_certainty(columns):
+            with suppress(InvalidRow):
+                self.labels.update(filter(None, [_better_response(_read_label(row, columns))]))
 
     def _scores_are_read(self) -> bool:
         return bool(self.columns.min_score_gap or self.columns.margin_per_point)
@@ -220,6 +225,17 @@ def _list_names(names: Sequence[str], show: Callable[[str], str]) -> str:
 
 def _are_numbered(columns: Columns) -> bool:
     return are_numbered(columns.chosen, columns.rejected)
+
+
+def _is_certainty(columns: Columns) -> bool:
+    """Whether the label but says how sure it is that chosen is better."""
+    return columns.preference == Columns.preference and not _are_numbered(columns)
+
+
+def _better_response(label: Preference | None) -> str | None:
+    if label is None:
+        return None
+    return "tie" if label.probability == TIE else "first" if label.probability > TIE else "second"
 
 
 def _read_label(row: Row, columns: Columns) -> Preference | None:

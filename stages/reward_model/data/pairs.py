@@ -4,11 +4,12 @@ import hashlib
 import re
 import reprlib
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
+from reward_model.common.disk_list import DiskList
 from reward_model.common.errors import InvalidRow
 from reward_model.common.messages import Message, Row, conversation_text, is_unicode
 
@@ -46,9 +47,9 @@ class Pair:
 
     def to_record(self) -> Row:
         """The pair as a JSON object; `margin` and `preference` only where they are given."""
+        texts = {"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected, "source": self.source}
         optional = {"margin": self.margin, "preference": self.preference}
-        record = {"id": self.id, **asdict(self), **optional}
-        return {key: value for key, value in record.items() if key not in optional or value is not None}
+        return {"id": self.id, **texts, **{key: value for key, value in optional.items() if value is not None}}
 
     @classmethod
     def from_record(cls, record: Row) -> "Pair":
@@ -68,15 +69,46 @@ class Pair:
         """Whether neither response was preferred."""
         return self.preference == TIE
 
+    def load(self) -> "Pair":
+        """Itself, whose texts are at hand."""
+        return self
+
+
+class PairLike(Protocol):
+    """A pair, or one whose texts are on disk."""
+
+    @property
+    def id(self) -> str:
+        """As that of `Pair`."""
+        ...
+
+    @property
+    def prompt_id(self) -> str:
+        """As that of `Pair`."""
+        ...
+
+    @property
+    def is_tie(self) -> bool:
+        """As that of `Pair`."""
+        ...
+
+    def load(self) -> Pair:
+        """The pair with its texts."""
+        ...
+
+
+AnyPair = TypeVar("AnyPair", bound=PairLike)
+
 
 @dataclass
-class ParsedPairs:
+class ParsedPairs(Generic[AnyPair]):
     """What became of the rows of one source."""
 
     rows: int = 0
-    pairs: list[Pair] = field(default_factory=list)
-    rejects: list[Row] = field(default_factory=list)
+    pairs: list[AnyPair] = field(default_factory=list)
+    rejects: DiskList[Row] = field(default_factory=DiskList)
     formats: dict[str, int] = field(default_factory=dict)  # rows of the file by their format, where there are several
+    labels: dict[str, int] = field(default_factory=dict)  # rows by what their label says, where it decides
 
     def reject(self, reason: str, row: Any, detail: str = "") -> None:
         """Keep a row that is no pair, with the reason, and in detail what it concerns."""
@@ -84,7 +116,9 @@ class ParsedPairs:
 
     def first_rejects(self) -> list[str]:
         """The first row of each reason, a line each, shortened."""
-        first = {reject["reason"]: reject for reject in reversed(self.rejects)}
+        first: dict[str, Row] = {}
+        for reject in self.rejects:
+            first.setdefault(reject["reason"], reject)
         lines = []
         for reason, reject in sorted(first.items()):
             detail = f" ({_SHORT.repr(reject['detail'])[1:-1]})" if "detail" in reject else ""
@@ -94,8 +128,9 @@ class ParsedPairs:
     def counts(self) -> dict[str, Any]:
         """Rows in, pairs kept, and rows skipped by reason."""
         reasons = Counter(reject["reason"] for reject in self.rejects)
-        formats = {"formats": self.formats} if self.formats else {}
-        return {"rows": self.rows, **formats, "kept": len(self.pairs), "skipped": dict(sorted(reasons.items()))}
+        optional = {"formats": self.formats, "labels": self.labels}
+        given = {name: counts for name, counts in optional.items() if counts}
+        return {"rows": self.rows, **given, "kept": len(self.pairs), "skipped": dict(sorted(reasons.items()))}
 
 
 def describe_skipped(skipped: Mapping[str, int]) -> str:
@@ -103,9 +138,9 @@ def describe_skipped(skipped: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "none"
 
 
-def parse_pairs(rows: Iterable[Row], to_pair: Callable[[Row], Pair]) -> ParsedPairs:
+def parse_pairs(rows: Iterable[Row], to_pair: Callable[[Row], AnyPair]) -> ParsedPairs[AnyPair]:
     """Make a pair of every row, or skip it with the reason; then drop repeated pairs and pairs judged both ways."""
-    parsed = ParsedPairs()
+    parsed = ParsedPairs[AnyPair]()
     for row in rows:
         parsed.rows += 1
         try:
@@ -117,20 +152,25 @@ def parse_pairs(rows: Iterable[Row], to_pair: Callable[[Row], Pair]) -> ParsedPa
         if reason is None:
             parsed.pairs.append(pair)
         else:
-            parsed.reject(reason, pair.to_record())
+            parsed.reject(reason, pair.load().to_record())
     return parsed
 
 
-def find_repeats(pairs: Sequence[Pair]) -> list[str | None]:
+def find_repeats(pairs: Iterable[PairLike]) -> list[str | None]:
     """For each pair: duplicate, if it repeats an earlier one; contradiction, if its responses are judged both ways."""
-    preferred: dict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)
+    keys: list[bytes] = []
+    states: dict[bytes, str] = {}  # of each key: its judgement, then what a pair is that has the key
     for pair in pairs:
-        preferred[_responses_key(pair)].add("" if pair.is_tie else _squeeze(pair.chosen))
-    seen: set[tuple[str, frozenset[str]]] = set()
+        key, judgement = _judgement(pair.load())
+        keys.append(key)
+        if states.setdefault(key, judgement) != judgement:
+            states[key] = "contradiction"
     reasons: list[str | None] = []
-    for key in map(_responses_key, pairs):
-        reasons.append("contradiction" if len(preferred[key]) > 1 else "duplicate" if key in seen else None)
-        seen.add(key)
+    for key in keys:
+        is_repeat = states[key] in ("contradiction", "duplicate")
+        reasons.append(states[key] if is_repeat else None)
+        if not is_repeat:
+            states[key] = "duplicate"
     return reasons
 
 
@@ -168,11 +208,15 @@ def normalize_prompt(prompt: Sequence[Message]) -> str:
     return words or " ".join(text.split())
 
 
-def _responses_key(pair: Pair) -> tuple[str, frozenset[str]]:
-    return _squeeze(conversation_text(pair.prompt)), frozenset((_squeeze(pair.chosen), _squeeze(pair.rejected)))
+def _judgement(pair: Pair) -> tuple[bytes, str]:
+    """A hash of prompt and responses, whatever their order and spacing; and which response is preferred."""
+    chosen, rejected = squeeze(pair.chosen), squeeze(pair.rejected)
+    key = digest(squeeze(conversation_text(pair.prompt)), *sorted((chosen, rejected)))
+    return bytes.fromhex(key), "tie" if pair.is_tie else "first" if chosen <= rejected else "second"
 
 
-def _squeeze(text: str) -> str:
+def squeeze(text: str) -> str:
+    """The text with one space for all that is between two words."""
     return " ".join(text.split())
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from reward_model.common.disk_list import DiskList
 from reward_model.common.errors import UserError
 from reward_model.common.messages import Row
 from reward_model.common.paths import expand_home, refuse_address
@@ -78,7 +79,14 @@ class ReadReport:
     """
 
     rows: dict[str, int] = field(default_factory=dict)
-    rejects: list[tuple[str, Row]] = field(default_factory=list)
+    rejects: DiskList[tuple[str, Row]] = field(default_factory=DiskList)
+
+    def first_rejects(self) -> list[str]:
+        """The first row of each reason, a line each."""
+        first: dict[str, Row] = {}
+        for reason, row in self.rejects:
+            first.setdefault(reason, row)
+        return [f"first {reason}: {row['file']}, {row['place']} {row['fault']}" for reason, row in first.items()]
 
 
 def read_rows(source: Path | DataFiles, report: ReadReport | None = None) -> Iterator[Row]:

@@ -1,17 +1,18 @@
 """Pairs of several sources: joined, and chosen in shares."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from reward_model.common.errors import UserError
-from reward_model.data.pairs import Pair, ParsedPairs, digest, find_repeats
+from reward_model.data.pairs import AnyPair, PairLike, ParsedPairs, digest, find_repeats
 from reward_model.data.readers import ReadReport
 from reward_model.data.splits import choose_pairs
+from reward_model.params import DataParams, DataSource
 
 
-def add_rejects(parsed: ParsedPairs, report: ReadReport) -> None:
+def add_rejects(parsed: ParsedPairs[Any], report: ReadReport) -> None:
     """Count the rows that could not be read, too."""
     for reason, row in report.rejects:
         parsed.rows += 1
@@ -27,32 +28,36 @@ class Mixture:
         weights: of each source, if its share of the training pairs is to be proportional to it.
         parsed: what became of all rows.
         rows: of each source.
+        labels: of each source, rows by what their label says.
         source_by_id: the place of a pair's source, by the pair's id.
     """
 
     paths: list[str]
     weights: list[float] | None
-    parsed: ParsedPairs
+    parsed: ParsedPairs[Any]
     rows: list[int]
+    labels: list[dict[str, int]]
     source_by_id: dict[str, int]
 
     @classmethod
-    def join(cls, paths: list[str], weights: list[float] | None, sources: Sequence[ParsedPairs]) -> "Mixture":
+    def join(cls, paths: list[str], weights: list[float] | None, sources: Sequence[ParsedPairs[Any]]) -> "Mixture":
         """Put the sources together, without the pairs that repeat or contradict those of another source."""
         pairs = [(place, pair) for place, source in enumerate(sources) for pair in source.pairs]
         formats = sum((Counter(source.formats) for source in sources), Counter[str]())
-        rejects = [row for source in sources for row in source.rejects]
-        parsed = ParsedPairs(sum(source.rows for source in sources), [], rejects, dict(formats))
+        parsed = ParsedPairs[Any](sum(source.rows for source in sources), formats=dict(formats))
+        for source in sources:
+            parsed.rejects.extend(source.rejects)
         source_by_id = {}
         for (place, pair), reason in zip(pairs, find_repeats([pair for _, pair in pairs]), strict=True):
             if reason is None:
                 parsed.pairs.append(pair)
                 source_by_id[pair.id] = place
             else:
-                parsed.reject(reason, pair.to_record())
-        return cls(paths, weights, parsed, [source.rows for source in sources], source_by_id)
+                parsed.reject(reason, pair.load().to_record())
+        rows, labels = [source.rows for source in sources], [source.labels for source in sources]
+        return cls(paths, weights, parsed, rows, labels, source_by_id)
 
-    def choose(self, pairs: Iterable[Pair], count: int, seed: int) -> list[Pair]:
+    def choose(self, pairs: Iterable[AnyPair], count: int, seed: int) -> list[AnyPair]:
         """As `choose_pairs`, and so that each source has its share: as many pairs as the scarcest source allows.
 
         Raises:
@@ -70,13 +75,14 @@ class Mixture:
         chosen = [choose_pairs(by_source[place], round(total * share), seed) for place, share in enumerate(shares)]
         return choose_pairs([pair for own in chosen for pair in own], count, seed)
 
-    def counts(self, splits: dict[str, list[Pair]]) -> dict[str, Any]:
+    def counts(self, splits: Mapping[str, Sequence[PairLike]]) -> dict[str, Any]:
         """Rows, pairs kept, and pairs of each split, by source."""
         kept = Counter(self.source_by_id.values())
         return {
             path: {
                 "rows": self.rows[place],
                 "kept": kept[place],
+                **({"labels": self.labels[place]} if self.labels[place] else {}),
                 **{
                     name: sum(self.source_by_id.get(pair.id) == place for pair in pairs)
                     for name, pairs in splits.items()
@@ -86,7 +92,13 @@ class Mixture:
         }
 
 
-def limit_per_prompt(pairs: Iterable[Pair], most: int, seed: int) -> list[Pair]:
+def params_of_sources(sources: Iterable[DataSource], data: DataParams) -> list[DataParams]:
+    """The params of each source: its own, and those of `data` where it has none."""
+    given = [{name: value for name, value in asdict(own).items() if value is not None} for own in sources]
+    return [replace(data, sources=None, **{name: own[name] for name in own if name != "weight"}) for own in given]
+
+
+def limit_per_prompt(pairs: Iterable[AnyPair], most: int, seed: int) -> list[AnyPair]:
     """Up to `most` pairs of each prompt, chosen by the seed."""
     taken: Counter[str] = Counter()
     chosen = []

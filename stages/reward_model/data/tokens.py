@@ -1,16 +1,81 @@
 """Pairs as token ids: the rows of data/tokens and data/external_sets."""
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+
 from reward_model.common.tables import read_parquet
+from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import EncodedResponses, Encoder, TokenIds
 from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.pairs import Pair
 
 TokenRow = dict[str, Any]
 SAME_TOKENS = "same_tokens"  # what pairs with equal sides are counted as
+PREFERENCE = pyarrow.field("preference", pyarrow.float64())  # a column only where a pair has one
+SCHEMA = pyarrow.schema(
+    {
+        "id": pyarrow.string(),
+        "source": pyarrow.string(),
+        "prompt_id": pyarrow.string(),
+        "chosen_ids": pyarrow.list_(pyarrow.int64()),
+        "rejected_ids": pyarrow.list_(pyarrow.int64()),
+        "margin": pyarrow.float64(),
+        "chosen_characters": pyarrow.int64(),
+        "rejected_characters": pyarrow.int64(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Some pairs as token ids.
+
+    Attributes:
+        rows: as `SCHEMA`, of the pairs that can be used.
+        counts: tokens, and what was cut, as `count_cuts`.
+        left_out: pairs that cannot be used, by reason.
+        refusals: what the chat template says of those it refuses.
+    """
+
+    rows: pyarrow.Table
+    counts: Counter[str]
+    left_out: Counter[str]
+    refusals: Counter[str]
+
+
+def encode_lines(tokenizer: Path, schema: pyarrow.Schema, lines: Sequence[str]) -> TokenBatch:
+    """Encode pairs as data/pairs has them, with the tokenizer of a folder."""
+    rows: list[TokenRow] = []
+    encoded: list[EncodedResponses] = []
+    left_out, refusals = Counter[str](), Counter[str]()
+    for pair in map(Pair.from_record, map(json.loads, lines)):
+        try:
+            [row], of_pair = encode_pairs(_load_encoder(tokenizer), [pair])
+        except TemplateRefuses as refusal:
+            left_out[refusal.reason] += 1
+            refusals[str(refusal)] += 1
+            continue
+        encoded.append(of_pair)
+        if has_equal_sides(row):
+            left_out[SAME_TOKENS] += 1
+        else:
+            rows.append(row)
+    tokens = sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
+    table = pyarrow.Table.from_pylist(rows, schema)
+    return TokenBatch(table, Counter({**count_cuts(encoded), "tokens": tokens}), left_out, refusals)
+
+
+def token_schema(lines: Iterable[str]) -> pyarrow.Schema:
+    """The schema for the pairs of these lines."""
+    # A quote within a text has a backslash before it.
+    return SCHEMA.append(PREFERENCE) if any(f'"{PREFERENCE.name}": ' in line for line in lines) else SCHEMA
 
 
 def encode_pairs(encoder: Encoder, pairs: Sequence[Pair]) -> tuple[list[TokenRow], EncodedResponses]:
@@ -60,6 +125,12 @@ def read_training_rows(tokens: Path, degenerate_weight: float = 1.0) -> list[Tok
     labelled = [row | {"weight": 1.0, "degenerate": False} for row in read_parquet(tokens / "train.parquet")]
     made = read_parquet(tokens / f"{DEGENERATE}.parquet")
     return labelled + [row | {"weight": degenerate_weight, "degenerate": True} for row in made]
+
+
+@cache
+def _load_encoder(folder: Path) -> Encoder:
+    """The encoder of a process."""
+    return Encoder.load(folder)
 
 
 def _token_row(pair: Pair, chosen_ids: TokenIds, rejected_ids: TokenIds) -> TokenRow:
