@@ -24,6 +24,7 @@ from reward_model.data.pairs import Pair, describe_skipped
 from reward_model.data.splits import SPLITS
 from reward_model.data.tokens import SAME_TOKENS, TokenRow, count_cuts, encode_pairs, has_equal_sides
 from reward_model.params import load_params
+from reward_model.reporting.terminal import make_console, make_table
 
 BASE = Path("models/base")
 REASONS = (SAME_TOKENS, TemplateRefuses.reason, TurnDropped.reason)  # why a pair is left out
@@ -34,12 +35,13 @@ def main() -> None:
     max_length = load_params().tokenize.max_length
     require_positions(BASE, max_length)
     counts: dict[str, Any] = {}
+    refusals: dict[str, list[str]] = {}
     with new_folder(Path("data/tokens")) as folder:
         encoder = contract_encoder(BASE, max_length, folder / "tokenizer")
         for name in (*SPLITS, DEGENERATE):
-            rows, counts[name], refusals = encode_split(encoder, name)
+            rows, counts[name], refusals[name] = encode_split(encoder, name)
             write_parquet(folder / f"{name}.parquet", rows)
-            print(summary(name, counts[name], refusals))
+    print_summary(counts, refusals)
     if reduced := sum(counts[name]["responses_reduced_by_template"] for name in SPLITS):
         print(f"the base's chat template drops a part of {reduced} responses: the model does not see it")
     write_json(Path("metrics/tokens.json"), counts | {"max_length": max_length})
@@ -79,13 +81,18 @@ def encode_split(encoder: Encoder, name: str) -> tuple[list[TokenRow], dict[str,
     return rows, counts | count_cuts(encoded), told
 
 
-def summary(name: str, counts: dict[str, Any], refusals: Sequence[str]) -> str:
-    """A set's counts for people."""
-    return (
-        f"{name}: {counts['pairs']} pairs, {counts['tokens_per_pair']:.0f} tokens each; cut to fit: "
-        f"{counts['prompts_cut']} prompts, {counts['responses_cut']} responses; left out: "
-        f"{describe_left_out(counts, refusals)}"
-    )
+def print_summary(counts: Mapping[str, Mapping[str, Any]], refusals: Mapping[str, Sequence[str]]) -> None:
+    """The counts of each set for people, and what the template says of those that it refuses."""
+    numbers = ("pairs", "tokens each", "prompts cut", "responses cut", "left out")
+    table = make_table("set", *numbers, numbers=numbers)
+    for name, own in counts.items():
+        figures = [own[key] for key in ("pairs", "tokens_per_pair", "prompts_cut", "responses_cut")]
+        table.add_row(name, *(f"{figure:,.0f}" for figure in (*figures, sum(own[reason] for reason in REASONS))))
+    console = make_console()
+    console.print(table)
+    for name, own in counts.items():
+        if any(own[reason] for reason in REASONS):
+            console.print(f"left out of {name}: {describe_left_out(own, refusals[name])}")
 
 
 def describe_left_out(counts: Mapping[str, int], refusals: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ def test_without_a_terminal_it_reads_without_colours(capsys: pytest.CaptureFixtu
     assert lines[first + 1].index("▲") == lines[first].index("answer")
     assert lines[first + 2].split()[:2] == ["+1.250", "+0.850"]
     assert "[… 12 tokens cut …] 猫" in lines[first + 2]
-    table = lines[next(place for place, line in enumerate(lines) if line.startswith("reward change sentence")) + 1 :]
+    table = lines[next(place for place, line in enumerate(lines) if line.startswith("reward  change  sentence")) + 1 :]
     assert table[0].split() == ["+0.250", "-1.000", "Good", "answer:"]
     assert table[1].split()[:3] == ["+1.500", "+0.250", "[cut]"]
     assert any(line.rstrip().endswith("…") for line in table)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Span, Text
 
 from reward_model.reporting.clean import clean
+from reward_model.reporting.terminal import make_console, make_table
 from reward_model.scoring.explanation import Explanation, Omission
 
 MIN_WIDTH = 20
@@ -38,7 +39,7 @@ def print_explanations(explanations: Sequence[Explanation], names: Sequence[str]
         names: of the responses.
         unit: what the rewards are called.
     """
-    console = Console(highlight=False)
+    console = make_console()
     rewards = [each.reward for each in explanations]
     titles = [Text(f"{name} {unit} {reward:+.3f}".strip(), "bold") for name, reward in zip(names, rewards, strict=True)]
     console.print(Text(WITHOUT, "dim"))
@@ -134,10 +135,7 @@ def _metas(line: Text) -> list[tuple[Span, dict[str, Any]]]:
 
 def _sentence_table(sentences: Sequence[Omission], unit: str) -> Table:
     """A row a sentence; the strongest stand out."""
-    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="dim")
-    table.add_column(unit, justify="right", no_wrap=True)
-    table.add_column("change", justify="right", no_wrap=True)
-    table.add_column("sentence left out", overflow="fold")
+    table = make_table(unit, "change", "sentence left out", numbers=(unit, "change"))
     for each in sentences:
         color = "green" if each.change < 0 else "red"
         text = " ".join(_printable(each.sentence[:MAX_CHARACTERS]).split())
