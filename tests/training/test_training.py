@@ -1,6 +1,6 @@
 import dataclasses
-import json
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast

@@ -10,14 +10,13 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Span, Text
 
-from reward_model.reporting.clean import clean
+from reward_model.cli.display import printable
 from reward_model.reporting.terminal import make_console, make_table
 from reward_model.scoring.explanation import Explanation, Omission
 
 MIN_WIDTH = 20
 STRONG, WEAK = 0.5, 0.2  # of the largest move within a response
 MAX_CHARACTERS = 400  # of a sentence that is shown
-INVISIBLE = dict.fromkeys(map(ord, "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f"), 0xFFFD)
 ALONG = (
     "Along the response: the reward head read at each token. It was trained at the last token alone; before that what "
     "it gives is a hint, not the reward of the text so far. A line has the value at its last token and the move since "
@@ -103,7 +102,7 @@ def _marked_text(explanation: Explanation, largest: float) -> Text:
         mark = _mark(move, strength)
         color = None if not mark else "green" if move > 0 else "red"
         meta = {"token": place, "mark": mark}
-        shown = _printable(token.text).replace("\n", "↵\n")
+        shown = printable(token.text).replace("\n", "↵\n")
         text.append(shown, Style(color=color, bold=strength >= STRONG or None, meta=meta))
         move = 0.0
     return text
@@ -134,16 +133,11 @@ def _metas(line: Text) -> list[tuple[Span, dict[str, Any]]]:
 
 
 def _sentence_table(sentences: Sequence[Omission], unit: str) -> Table:
-    """A row a sentence; the strongest stand out."""
+    """A row a sentence."""
     table = make_table(unit, "change", "sentence left out", numbers=(unit, "change"))
     for each in sentences:
         color = "green" if each.change < 0 else "red"
-        text = " ".join(_printable(each.sentence[:MAX_CHARACTERS]).split())
+        text = " ".join(printable(each.sentence[:MAX_CHARACTERS]).split())
         shown = ("[cut] " if each.cut else "") + text + ("…" if len(each.sentence) > MAX_CHARACTERS else "")
         table.add_row(f"{each.reward:+.3f}", Text(f"{each.change:+.3f}", color), Text(shown))
     return table
-
-
-def _printable(text: str) -> str:
-    """The text without what moves the cursor or turns the letters round."""
-    return clean(text).translate(INVISIBLE)
