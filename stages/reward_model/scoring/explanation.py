@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from reward_model.contract.encoder import EncodedResponses, TokenIds, shared_prefix_length
+from reward_model.contract.encoder import EncodedResponses, Encoder, TokenIds, shared_prefix_length
 from reward_model.scoring.prompts import Prompt, as_messages
 from reward_model.scoring.scorer import Scorer
 
@@ -85,67 +85,61 @@ def explain(scorer: Scorer, prompt: Prompt, responses: Sequence[str]) -> list[Ex
     encoded = scorer.encode(prompt, [*responses, *(text for own in shorter for text in own)])
     [rewards] = scorer.rewards([encoded.ids])
     ends = list(accumulate(map(len, parts), initial=len(responses)))
+    seen = [_SeenTokens(scorer.encoder, prompt, response, encoded, n) for n, response in enumerate(responses)]
     return [
-        _explanation(scorer, prompt, response, own, encoded, [rewards[number], *rewards[start:end]], number)
-        for number, (response, own, (start, end)) in enumerate(zip(responses, parts, pairwise(ends), strict=True))
+        _explanation(scorer, tokens, own, reward, rewards[start:end])
+        for tokens, own, reward, (start, end) in zip(seen, parts, rewards, pairwise(ends), strict=False)
     ]
 
 
 def _explanation(
-    scorer: Scorer,
-    prompt: Prompt,
-    response: str,
-    parts: Sequence[str],
-    encoded: EncodedResponses,
-    rewards: Sequence[float],
-    number: int,
+    scorer: Scorer, seen: "_SeenTokens", parts: Sequence[str], reward: float, others: Sequence[float]
 ) -> Explanation:
-    """Of one response: its place among the encoded ones, and its rewards, whole and without each part."""
-    ids = encoded.ids[number]
-    seen = _SeenTokens(scorer, prompt, response, ids, encoded.prompt_tokens_cut, encoded.response_tokens_cut[number])
-    values = scorer.token_values(ids)
+    """Of one response: its tokens, its parts, its reward, and the reward without each part."""
+    values = scorer.token_values(seen.ids)
     tokens = [TokenValue(*each) for each in zip(seen.texts, values[seen.start :], strict=True)]
-    reward, *others = rewards
     starts = accumulate(map(len, parts), initial=0)
     sentences = [
-        Omission(part, other, other - reward, seen.misses(start, start + len(part), len(response)))
+        Omission(part, other, other - reward, seen.misses(start, start + len(part)))
         for part, other, start in zip(parts, others, starts, strict=False)
     ]
     before = values[seen.start - 1] if seen.start else None
-    return Explanation(reward, before, tokens, sentences, encoded.response_tokens_cut[number], seen.cut_at)
+    return Explanation(reward, before, tokens, sentences, seen.cut, seen.cut_at)
 
 
 class _SeenTokens:
     """The tokens of a response that are left after truncation.
 
     Attributes:
-        start: the place of the first one in the sequence.
-        texts: what each adds to the text.
-        cut_at: the place among them where others are missing; None if none are.
+        ids: the whole sequence.
+        start: the place in it of the response's first token.
+        texts: what each token of the response adds to the text.
+        cut: how many are left out of the middle.
+        cut_at: the place among them where they are missing; None if none are.
     """
 
-    def __init__(
-        self, scorer: Scorer, prompt: Prompt, response: str, ids: TokenIds, prompt_cut: int, response_cut: int
-    ) -> None:
-        unlimited = copy(scorer.encoder)  # its folder may be gone, so it cannot be loaded again
-        unlimited.contract = replace(unlimited.contract, max_length=sys.maxsize)
+    def __init__(self, encoder: Encoder, prompt: Prompt, response: str, encoded: EncodedResponses, number: int) -> None:
+        unlimited = copy(encoder)  # its folder may be gone, so it cannot be loaded again
+        unlimited.contract = replace(encoder.contract, max_length=sys.maxsize)
         whole, empty = unlimited.encode(as_messages(prompt), [response, ""]).ids
         prompt_length = shared_prefix_length([whole, empty])
         closing = len(empty) - prompt_length  # tokens that the template puts after a response
-        texts = decode_tokens(scorer.encoder.tokenizer, whole[prompt_length:])
-        self.start = max(prompt_length - prompt_cut, 0)
-        if not response_cut:
-            self.texts, self.cut_at, self._head, self._tail = texts, None, len(response), 0
-            return
-        self.cut_at = max(shared_prefix_length([ids, whole[prompt_cut:]]) - self.start, 0)
-        after = self.cut_at + response_cut
-        self.texts = texts[: self.cut_at] + texts[after:]
-        self._head = len("".join(texts[: self.cut_at]))
-        self._tail = len("".join(texts[after : len(texts) - closing]))
+        texts = decode_tokens(encoder.tokenizer, whole[prompt_length:])
+        self.ids, self.cut = encoded.ids[number], encoded.response_tokens_cut[number]
+        first = encoded.prompt_tokens_cut
+        cut_from = first + shared_prefix_length([self.ids, whole[first:]])
+        kept = [*range(first, cut_from), *range(cut_from + self.cut, len(whole))]
+        self.start = sum(place < prompt_length for place in kept)
+        self.texts = [texts[place - prompt_length] for place in kept[self.start :]]
+        head = max(cut_from - prompt_length, 0)
+        self.cut_at = head if self.cut else None
+        # The characters of the response that are seen stand before the one and after the other.
+        self._missing_from = len("".join(texts[:head])) if self.cut else len(response)
+        self._missing_to = len(response) - len("".join(texts[head + self.cut : len(texts) - closing]))
 
-    def misses(self, start: int, end: int, length: int) -> bool:
-        """Whether truncation took any of the characters from `start` to `end` of a response of `length` characters."""
-        return start < length - self._tail and end > self._head
+    def misses(self, start: int, end: int) -> bool:
+        """Whether truncation took any of the characters of the response from `start` to `end`."""
+        return start < self._missing_to and end > self._missing_from
 
 
 def decode_tokens(tokenizer: Tokenizer, ids: TokenIds) -> list[str]:
