@@ -131,7 +131,7 @@ def test_json_is_one_line_with_all_figures(command: Any) -> None:
 
 
 def test_explanations_follow_the_result_and_are_data_in_json(command: Any) -> None:
-    asked = [*PROMPT, "--response_a", "good answer. cat dog", "--response_b", "bad tree"]
+    asked = [*PROMPT, "--response_a", "good answer. Cat dog", "--response_b", "bad tree"]
     plain, explained = command(*asked), command(*asked, "--explain")
     assert (explained.status, explained.err) == (0, "")
     assert explained.out.splitlines()[3:5] == [plain.out.splitlines()[3], ""]

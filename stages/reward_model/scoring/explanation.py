@@ -121,8 +121,9 @@ class _SeenTokens:
     def __init__(self, encoder: Encoder, prompt: Prompt, response: str, encoded: EncodedResponses, number: int) -> None:
         unlimited = copy(encoder)  # its folder may be gone, so it cannot be loaded again
         unlimited.contract = replace(encoder.contract, max_length=sys.maxsize)
-        whole, empty = unlimited.encode(as_messages(prompt), [response, ""]).ids
-        prompt_length = shared_prefix_length([whole, empty])
+        # The response may be empty itself, so the prompt ends where two others differ.
+        whole, empty, other = unlimited.encode(as_messages(prompt), [response, "", "x"]).ids
+        prompt_length = shared_prefix_length([whole, empty, other])
         closing = len(empty) - prompt_length  # tokens that the template puts after a response
         texts = decode_tokens(encoder.tokenizer, whole[prompt_length:])
         self.ids, self.cut = encoded.ids[number], encoded.response_tokens_cut[number]
