@@ -20,6 +20,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from reward_model.cli.terminal import make_console, make_table
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import InvalidRow, UserError, run
 from reward_model.common.files import PROVENANCE_FILE, new_folder, write_json, write_jsonl
@@ -33,7 +34,6 @@ from reward_model.data.row_formats import Columns
 from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt
 from reward_model.data.splits import choose_pairs, split_pairs
 from reward_model.params import DataParams, DataSource, load_params
-from reward_model.reporting.terminal import make_console, make_table
 
 RAW = Path("data/raw")
 MAX_FILES = 20  # listed in the metrics

@@ -15,6 +15,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from reward_model.cli.terminal import make_console, make_table
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import read_json, write_text
 from reward_model.evaluation.accuracy_chart import accuracy_chart
@@ -26,7 +27,6 @@ from reward_model.evaluation.report import (
     set_report,
 )
 from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS, interval_in_words, summary_rows, verdict_sentence
-from reward_model.reporting.terminal import make_console, make_table
 
 METRICS = Path("metrics")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"  # around the table in metrics/README.md

@@ -12,6 +12,7 @@ from statistics import mean
 from typing import Any
 
 import reward_model.common.environment  # noqa: F401
+from reward_model.cli.terminal import make_console, make_table
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import new_folder, read_jsonl, write_json
 from reward_model.common.tables import write_parquet
@@ -24,7 +25,6 @@ from reward_model.data.pairs import Pair, describe_skipped
 from reward_model.data.splits import SPLITS
 from reward_model.data.tokens import SAME_TOKENS, TokenRow, count_cuts, encode_pairs, has_equal_sides
 from reward_model.params import load_params
-from reward_model.reporting.terminal import make_console, make_table
 
 BASE = Path("models/base")
 REASONS = (SAME_TOKENS, TemplateRefuses.reason, TurnDropped.reason)  # why a pair is left out

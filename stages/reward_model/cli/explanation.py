@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Span, Text
 
 from reward_model.cli.display import printable
-from reward_model.reporting.terminal import make_console, make_table
+from reward_model.cli.terminal import make_console, make_table
 from reward_model.scoring.explanation import Explanation, Omission
 
 MIN_WIDTH = 20
