@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -40,7 +41,7 @@ def changed_rows(first: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
         other_rejected=other["rejected_reward"].to_numpy(),
     )
     both["change"] = (both["gap"] - both["other_gap"]).abs()
-    changed = both[pair_accuracy(both["gap"].to_numpy()) != pair_accuracy(both["other_gap"].to_numpy())]
+    changed: Any = both[pair_accuracy(both["gap"].to_numpy()) != pair_accuracy(both["other_gap"].to_numpy())]
     return changed.sort_values(["change", "id"], ascending=[False, True])
 
 
