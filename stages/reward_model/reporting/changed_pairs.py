@@ -56,11 +56,9 @@ def view_changed_pairs(name: str, changed: Mapping[str, pd.DataFrame], texts: Pa
     records = {record["id"]: record for record in read_jsonl(texts)} if texts.exists() else {}
     views = []
     for run, rows in changed.items():
-        known = rows[rows["id"].isin(records.keys())].head(MAX_CHANGED)
-        for row in known.to_dict("records"):
-            view = view_pair(
-                name, {str(key): value for key, value in row.items()}, Pair.from_record(records[row["id"]])
-            )
+        known: Any = rows[rows["id"].isin(list(records))]
+        for row in known.head(MAX_CHANGED).to_dict("records"):
+            view = view_pair(name, row, Pair.from_record(records[row["id"]]))
             rewards = (row["other_chosen"], row["other_rejected"])
             views.append(replace(view, other=OtherRun(run, row["other_gap"], rewards)))
     return views
