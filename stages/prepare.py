@@ -10,14 +10,17 @@ rejects: every row that gave no pair, with the reason. For the sample, judges: w
 import argparse
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table
+from rich.text import Text
 
+from reward_model.cli.terminal import make_console, make_table
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.disk_list import DiskList
 from reward_model.common.errors import InvalidRow, UserError, run
@@ -77,7 +80,9 @@ def prepare(data: DataParams) -> None:
         write_json(folder / PROVENANCE_FILE, {"params": asdict(data)})
     write_json(Path("metrics/data.json"), counts)
     warnings = [*unbalanced_labels(counts), *quality_warnings(counts["quality"])]
-    print(summary(counts), *(f"warning: {line}" for line in warnings), sep="\n")
+    print_summary(counts)
+    for line in warnings:
+        print(f"warning: {line}")
 
 
 def write_degenerate(target: Path, train: Sequence[StoredPair], data: DataParams) -> dict[str, int]:
@@ -277,21 +282,32 @@ def describe(pairs: list[StoredPair]) -> dict[str, Any]:
     }
 
 
-def summary(counts: dict[str, Any]) -> str:
+def print_summary(counts: dict[str, Any]) -> None:
     """The counts for people."""
-    skipped = describe_skipped(counts["skipped"])
-    sizes = ", ".join(f"{name} {split['pairs']}" for name, split in counts["splits"].items())
-    degenerate = sum(counts["degenerate"].values())
-    files = counts.get("files", {})
-    read = "\nread: " + ", ".join(f"{file} {rows}" for file, rows in files.items()) if len(files) > 1 else ""
-    shares = "".join(
-        f"\n{path}: {own['rows']} rows, {own['kept']} pairs kept, {own['train']} to train on"
-        for path, own in counts.get("sources", {}).items()
-    )
-    return (
-        f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {skipped}{read}{shares}\n"
-        f"pairs: {sizes}; + {degenerate} degenerate for training"
-    )
+    console = make_console()
+    console.print(Text(f"{counts['rows']:,} rows, {counts['kept']:,} pairs kept", "bold"))
+    for head, found in (("skipped because of", counts["skipped"]), ("file", counts.get("files", {}))):
+        if len(found) > (head == "file"):  # a single file has all the rows
+            table = make_table(head, "rows", numbers=("rows",))
+            for name, rows in found.items():
+                table.add_row(name, f"{rows:,}")
+            console.print("", table, sep="\n")
+    if "sources" in counts:
+        console.print("", source_table(counts["sources"]), sep="\n")
+    table = make_table("set", "pairs", "prompts", "longer is chosen", numbers=("pairs", "prompts", "longer is chosen"))
+    for name, split in counts["splits"].items():
+        table.add_row(name, f"{split['pairs']:,}", f"{split['prompts']:,}", f"{split['longer_wins']:.1%}")
+    table.add_row(DEGENERATE, f"{sum(counts['degenerate'].values()):,}", "", "")
+    console.print("", table, sep="\n")
+
+
+def source_table(sources: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A row a source of `data.sources`."""
+    numbers = ("rows", "pairs kept", "to train on")
+    table = make_table("source", *numbers, numbers=numbers)
+    for path, own in sources.items():
+        table.add_row(path, *(f"{own[name]:,}" for name in ("rows", "kept", "train")))
+    return table
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from reward_model.common.files import missing_input, write_text
 from reward_model.common.tables import read_parquet
 from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets, read_set_pairs
 from reward_model.params import load_params
-from reward_model.reporting.comparison import read_runs
+from reward_model.reporting.comparison import find_changes, read_runs
 from reward_model.reporting.page import render_comparison, render_page
 from reward_model.reporting.pair_texts import PairView, choose_rows, view_pair
 from reward_model.reporting.sections import Metrics
@@ -35,7 +35,8 @@ def main() -> None:
     parser.add_argument("--compare", nargs="+", metavar="REV", help="show runs side by side: commits or experiments")
     arguments = parser.parse_args()
     if arguments.compare:
-        write_text(COMPARISON, render_comparison(read_runs(arguments.compare)))
+        runs = read_runs(arguments.compare)
+        write_text(COMPARISON, render_comparison(runs, find_changes(runs)))
         print(COMPARISON)
     elif arguments.open:
         open_report()

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reward_model.cli.terminal import make_console, make_table
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import read_json, write_text
 from reward_model.evaluation.accuracy_chart import accuracy_chart
@@ -57,36 +57,30 @@ def main() -> None:
 
 def print_summary(figures: Mapping[str, Any]) -> None:
     """The verdict, a table that fits 80 columns, and where the report is; in colour on a terminal."""
-    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="dim")
-    table.add_column("set", overflow="fold")
-    for head in ("pairs", "accuracy", "95% interval"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("best rule")
-    for head in ("gain", "log loss"):
-        table.add_column(head, justify="right", no_wrap=True)
+    numbers = ("pairs", "accuracy", "95% interval", "gain", "log loss")
+    table = make_table("set", *numbers[:3], "best rule", *numbers[3:], numbers=numbers)
+    table.collapse_padding = True  # or it would be wider than 80 columns
     for row in summary_rows(figures):
         gain = Text(row.gain, COLOURS.get(row.outcome, ""))
         accuracy = Text(row.accuracy, "bold")
         table.add_row(Text(row.name), row.pairs, accuracy, row.interval, row.rule, gain, row.loss)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(Text(verdict_sentence(figures), "bold"), "", table, sep="\n")
     if any(own.get("reference_models") for own in figures.values()):
         console.print("", reference_table(figures), "", CALIBRATED, sep="\n")
     benchmarks = [f"{name}: {line}" for name, own in heldout_first(figures).items() for line in benchmark_lines(own)]
     if benchmarks:
-        console.print("", *benchmarks, sep="\n", markup=False)
+        console.print("", *benchmarks, sep="\n")
     report = next((path for path in (REPORT, WITHOUT_TEXTS) if path.exists()), None)
     if report is not None:
-        console.print(f"\n{report}", markup=False)
+        console.print(f"\n{report}")
 
 
 def reference_table(figures: Mapping[str, Any]) -> Table:
     """The other reward models, and the gain of this one over each."""
-    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="dim")
-    for head in ("set", "other reward model"):
-        table.add_column(head, overflow="fold")
-    for head in ("accuracy", "our gain", "95% interval", "log loss", "our gain"):
-        table.add_column(head, justify="right", no_wrap=True)
+    numbers = ("accuracy", "our gain", "95% interval", "log loss", "our gain")
+    table = make_table("set", "other reward model", *numbers, numbers=numbers)
+    table.collapse_padding = True  # or it would be wider than 80 columns
     for name, of_set in heldout_first(figures).items():
         for model, own in of_set.get("reference_models", {}).items():
             accuracy, loss = own["accuracy_gain"], own["loss_gain"]

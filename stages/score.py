@@ -5,6 +5,7 @@ python stages/score.py --text "Your text here"
 python stages/score.py --prompt "Question" --response_a "Good answer" --response_b "Bad answer"
 python stages/score.py --prompt "Question" --responses "An answer" "Another" "A third"
 python stages/score.py --prompt @chat.json --text "The next turn"
+python stages/score.py --prompt "Question" --text "An answer" --explain
 python stages/score.py --input pairs.jsonl --output scored.jsonl
 python stages/score.py --input rows/ --output scored/ --workers 4
 python stages/score.py --interactive
@@ -19,13 +20,14 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reward_model.cli.command_line import Parser
 from reward_model.common.errors import UserError, run
 from reward_model.scoring.model_folder import find_model, has_onnx
 
 if TYPE_CHECKING:
+    from reward_model.scoring.explanation import Explanation
     from reward_model.scoring.file_scoring import FileReport
     from reward_model.scoring.manager import RewardModelManager
     from reward_model.scoring.prompts import Prompt
@@ -70,12 +72,15 @@ def main() -> None:
     elif arguments.prompt is None and arguments.text is None:
         for prompt, *responses in EXAMPLES:
             print(f"prompt: {prompt}")
-            print(format_comparison(manager, prompt, responses, json_line=False), end="\n\n")
+            print(format_score(manager, arguments, prompt, responses, None), end="\n\n")
     else:
         from reward_model.cli.display import cuts_report
 
         prompt, responses = parse_request(arguments)
-        print(format_score(manager, arguments, prompt, responses))
+        explanations = manager.explain_rewards(prompt, responses) if arguments.explain else None
+        print(format_score(manager, arguments, prompt, responses, explanations))
+        if explanations is not None and not arguments.json:
+            show_explanations(manager, arguments, explanations)
         if note := cuts_report(manager, prompt, responses):
             print(note, file=sys.stderr)
 
@@ -84,7 +89,8 @@ def backend(arguments: argparse.Namespace) -> str:
     """The backend that answers first: torch takes longer to import than onnxruntime to score a few texts."""
     small_work = arguments.input is None and arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
     exported = has_onnx(arguments.model) and importlib.util.find_spec("onnxruntime") is not None
-    return "onnx" if arguments.backend == "auto" and small_work and exported else arguments.backend
+    wanted = arguments.backend == "auto" and not arguments.explain
+    return "onnx" if wanted and small_work and exported else arguments.backend
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -136,6 +142,9 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how to compute and print."""
     how = parser.add_argument_group("how")
     how.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
+    how.add_argument(
+        "--explain", action="store_true", help="show how the reward moves along a response and without each sentence"
+    )
     how.add_argument(
         "--model",
         metavar="DIR",
@@ -193,8 +202,11 @@ def check_combination(given: argparse.Namespace) -> None:
     if given.resume and given.input is None:
         raise UserError("--resume needs --input and --output")
     check_workers(given)
-    if given.json and (given.input is not None or given.interactive or not chosen):
-        raise UserError("--json goes with --text, --responses, or --response_a and --response_b")
+    for option, is_given in (("--json", given.json), ("--explain", given.explain)):
+        if is_given and (given.input is not None or given.interactive or not chosen):
+            raise UserError(f"{option} goes with --text, --responses, or --response_a and --response_b")
+    if given.explain and given.backend == "onnx":
+        raise UserError("--explain reads the head at every token, which ONNX does not give: take --backend torch")
 
 
 def check_workers(given: argparse.Namespace) -> None:
@@ -227,36 +239,42 @@ def parse_request(arguments: argparse.Namespace) -> tuple["Prompt", list[str]]:
 
 
 def format_score(
-    manager: "RewardModelManager", arguments: argparse.Namespace, prompt: "Prompt", responses: list[str]
+    manager: "RewardModelManager",
+    arguments: argparse.Namespace,
+    prompt: "Prompt",
+    responses: list[str],
+    explanations: "list[Explanation] | None",
 ) -> str:
-    """The result for a text, two responses or several, for people or as JSON."""
-    from reward_model.cli.display import ranking_report
+    """The result for a text, two responses or several, for people, or as JSON with the explanations."""
+    from reward_model.cli.display import comparison_report, ranking_report
 
     if arguments.text is not None:
         reward = manager.get_reward_score(arguments.text, prompt)
-        return as_json(manager, {"reward": reward}) if arguments.json else f"{reward:.4f}"
-    if arguments.responses is None:
-        return format_comparison(manager, prompt, responses, json_line=arguments.json)
-    ranking = manager.rank_responses(prompt, responses)
-    if arguments.json:
-        return as_json(manager, {"ranking": [asdict(item) for item in ranking]})
-    return ranking_report(ranking, manager.calibration, manager.unit)
+        result, report = {"reward": reward}, f"{reward:.4f}"
+    elif arguments.responses is None:
+        comparison = manager.compare_responses(prompt, *responses)
+        result = asdict(comparison)
+        report = comparison_report(comparison, (responses[0], responses[1]), manager.calibration, manager.unit)
+    else:
+        ranking = manager.rank_responses(prompt, responses)
+        result = {"ranking": [asdict(item) for item in ranking]}
+        report = ranking_report(ranking, manager.calibration, manager.unit)
+    if not arguments.json:
+        return report
+    result |= {"normalized": True} if manager.normalize else {}
+    return json.dumps(result | ({"explanations": list(map(asdict, explanations))} if explanations else {}))
 
 
-def as_json(manager: "RewardModelManager", result: dict[str, Any]) -> str:
-    """A line of JSON, which says so if the rewards are z-scores."""
-    return json.dumps(result | ({"normalized": True} if manager.normalize else {}))
+def show_explanations(
+    manager: "RewardModelManager", arguments: argparse.Namespace, explanations: "list[Explanation]"
+) -> None:
+    """Print explanations for people, named as the result names the responses."""
+    from reward_model.cli.explanation import print_explanations
 
-
-def format_comparison(manager: "RewardModelManager", prompt: "Prompt", responses: list[str], *, json_line: bool) -> str:
-    """Two responses and which of them is preferred, for people or as JSON."""
-    from reward_model.cli.display import comparison_report
-
-    response_a, response_b = responses
-    result = manager.compare_responses(prompt, response_a, response_b)
-    if json_line:
-        return as_json(manager, asdict(result))
-    return comparison_report(result, (response_a, response_b), manager.calibration, manager.unit)
+    numbers = [str(number) for number, _ in enumerate(explanations, 1)]
+    names = [""] if arguments.text is not None else numbers if arguments.responses else ["A", "B"]
+    print()
+    print_explanations(explanations, names, manager.unit)
 
 
 def score_file(manager: "RewardModelManager", arguments: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow
 
 import reward_model.common.environment  # noqa: F401
+from reward_model.cli.terminal import make_console, make_table
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import new_folder, stream_lines, write_json
 from reward_model.common.processes import available_cores, map_in_processes
@@ -42,11 +43,12 @@ def main() -> None:
     max_length = load_params().tokenize.max_length
     require_positions(BASE, max_length)
     counts: dict[str, Any] = {}
+    refusals: dict[str, list[str]] = {}
     with new_folder(Path("data/tokens")) as folder:
         tokenizer = contract_encoder(BASE, max_length, folder / "tokenizer").folder
         for name in (*SPLITS, DEGENERATE):
-            counts[name], refusals = encode_split(tokenizer, name, folder / f"{name}.parquet")
-            print(summary(name, counts[name], refusals))
+            counts[name], refusals[name] = encode_split(tokenizer, name, folder / f"{name}.parquet")
+    print_summary(counts, refusals)
     if reduced := sum(counts[name]["responses_reduced_by_template"] for name in SPLITS):
         print(f"the base's chat template drops a part of {reduced} responses: the model does not see it")
     write_json(Path("metrics/tokens.json"), counts | {"max_length": max_length})
@@ -101,13 +103,18 @@ def batches(lines: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def summary(name: str, counts: dict[str, Any], refusals: Sequence[str]) -> str:
-    """A set's counts for people."""
-    return (
-        f"{name}: {counts['pairs']} pairs, {counts['tokens_per_pair']:.0f} tokens each; cut to fit: "
-        f"{counts['prompts_cut']} prompts, {counts['responses_cut']} responses; left out: "
-        f"{describe_left_out(counts, refusals)}"
-    )
+def print_summary(counts: Mapping[str, Mapping[str, Any]], refusals: Mapping[str, Sequence[str]]) -> None:
+    """The counts of each set for people, and what the template says of those that it refuses."""
+    numbers = ("pairs", "tokens each", "prompts cut", "responses cut", "left out")
+    table = make_table("set", *numbers, numbers=numbers)
+    for name, own in counts.items():
+        figures = [own[key] for key in ("pairs", "tokens_per_pair", "prompts_cut", "responses_cut")]
+        table.add_row(name, *(f"{figure:,.0f}" for figure in (*figures, sum(own[reason] for reason in REASONS))))
+    console = make_console()
+    console.print(table)
+    for name, own in counts.items():
+        if any(own[reason] for reason in REASONS):
+            console.print(f"left out of {name}: {describe_left_out(own, refusals[name])}")
 
 
 def describe_left_out(counts: Mapping[str, int], refusals: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
     python stages/train.py
 
-metrics/training_curve.json has what the plots of the training show.
+metrics/training_curve.json has what the plots of the training show, while it runs too.
 An interrupted training resumes from its last checkpoint, in models/.checkpoints, when it is started again unchanged.
 """
 
@@ -55,6 +55,7 @@ from reward_model.training.start import build_starting_model, kept_layers
 BASE = Path("models/base")
 TOKENS = Path("data/tokens")
 PROBE = Path("data/probe/weights.safetensors")
+CURVE = Path("metrics/training_curve.json")
 SCORED_PROMPTS = 4  # at a time, when the temperature is fitted
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "tokenizers", "datasets", "safetensors")
 
@@ -68,7 +69,7 @@ def main() -> None:
     model = build_starting_model(BASE, encoder, params, ProbeWeights.load(PROBE))
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     checkpoints = open_checkpoints(params, versions)
-    result = train(model, encoder, pairs, params, checkpoints, validation)
+    result = train(model, encoder, pairs, params, checkpoints, validation, CURVE)
     if not is_main_process():
         return
     with new_folder(Path("models/reward")) as folder:
@@ -88,7 +89,7 @@ def main() -> None:
         write_checksums(folder, unlisted=[ADAPTER_FOLDER])
     found = {"temperature": temperature, "validation": validation_figures(judged, temperature or 1.0)}
     write_json(Path("metrics/train.json"), result.summary | found)
-    write_json(Path("metrics/training_curve.json"), result.curve)
+    write_json(CURVE, result.curve)
     checkpoints.remove()
     message = (
         "trained on {pairs} pairs + {degenerate} degenerate in {steps} steps: loss {loss:.3f}, accuracy {accuracy:.1%}"

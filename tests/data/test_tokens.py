@@ -15,7 +15,7 @@ from reward_model.common.tables import read_parquet
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.encoder import Encoder
 from reward_model.data.pairs import Pair
-from tokenize_pairs import encode_split, summary
+from tokenize_pairs import describe_left_out, encode_split
 
 # As DeepSeek-R1's it shows no thoughts, as Gemma's it takes no system turn; tool turns are passed over.
 TEMPLATE = (
@@ -60,8 +60,8 @@ def test_pairs_that_cannot_be_told_apart_or_rendered_are_left_out_and_counted(
     assert all(row["chosen_ids"] != row["rejected_ids"] for row in rows)
     assert [counts[name] for name in ("same_tokens", "refused_by_template", "dropped_turn")] == [2, 2, 1]
     assert counts["responses_reduced_by_template"] == 3
-    assert summary("train", counts, refusals).endswith(
-        "left out: 2 same_tokens, 2 refused_by_template, 1 dropped_turn (the chat template refuses the conversation: "
+    assert describe_left_out(counts, refusals) == (
+        "2 same_tokens, 2 refused_by_template, 1 dropped_turn (the chat template refuses the conversation: "
         "System role not supported; the chat template leaves out the tool turn of the conversation)"
     )
     write_rows(tmp_path / "data/pairs/heldout.jsonl", [pair("good", "bad", "system")])

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from conftest import DEFAULTS, ROOT, Project
+from conftest import DEFAULTS, ROOT, Project, write_rows
 from report_fixtures import make_metrics
 from reward_model.common.tables import write_parquet
-from reward_model.reporting.comparison import Run, compare
+from reward_model.data.pairs import Pair
+from reward_model.reporting.comparison import Run, compare, find_changes
+from reward_model.reporting.page import render_comparison
 from test_metrics import table
 
 METRICS = make_metrics(("heldout",))
@@ -55,6 +57,7 @@ def test_a_commit_stands_beside_the_workspace(repository: Project) -> None:
     assert "train.learning_rate</bdi></th><td>0.5</td><td>0.25</td>" in page
     assert "<bdi>main</bdi></th><td>-16.7% (" in page
     assert "</td><td>0</td><td>10</td></tr>" in page, "pairs that one run alone has right"
+    assert "Of 10 changed verdicts 0 are shown" in page, "their texts are not here"
 
 
 @pytest.mark.parametrize(
@@ -75,10 +78,43 @@ def test_without_the_pairs_only_the_figures_are_compared() -> None:
     sentence, sections = compare(runs)
     assert sentence.startswith("Of 2 runs, workspace has the lowest log loss")
     assert not any(section.tables for section in sections)
+    [note] = sections[0].notes
+    reason = "Which verdicts changed is not known: {} has no data/evaluation/heldout.parquet{}."
+    assert note == reason.format("workspace", "")
+    runs[0] = Run("workspace", METRICS.eval, METRICS.training_curve, {}, {"heldout": table(np.ones(60), id=IDS)})
+    [note] = compare(runs)[1][0].notes
+    assert note == reason.format("b", " in DVC's cache")
     assert sections[-1].lead == "The runs have the same params."
 
 
 def test_other_pairs_are_not_compared() -> None:
     scored = [{"heldout": table(np.ones(60), id=[f"{name}{number}" for number in IDS])} for name in "ab"]
     runs = [Run(str(n), METRICS.eval, METRICS.training_curve, {}, each) for n, each in enumerate(scored)]
-    assert not compare(runs)[1][0].tables
+    section = compare(runs)[1][0]
+    assert not section.tables
+    assert section.notes == ["The verdicts are not compared: 1 was evaluated on other pairs."]
+
+
+def test_pairs_whose_verdict_changed_are_shown_with_both_margins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pairs = [Pair(({"role": "user", "content": f"<b>Q{n}"},), f"chosen {n}", f"rejected {n}", "own") for n in range(60)]
+    (tmp_path / "data/pairs").mkdir(parents=True)
+    write_rows(tmp_path / "data/pairs/heldout.jsonl", [pair.to_record() for pair in pairs])
+    ids = [pair.id for pair in pairs]
+    first, small, large = [1.0] * 60, [1.0] * 58 + [-0.5, 0.0], [-2.0] * 55 + [1.0] * 5
+    runs = [
+        Run(name, METRICS.eval, METRICS.training_curve, {}, {"heldout": table(margins, id=ids)})
+        for name, margins in (("workspace", first), ("small", small), ("large", large))
+    ]
+    changes = find_changes(runs)
+    assert changes.count == 2 + 55
+    [views] = changes.views
+    assert [(view.id, view.other and view.other.name) for view in views[:2]] == [(ids[58], "small"), (ids[59], "small")]
+    assert len(views) == 2 + 50
+    page = render_comparison(runs, changes)
+    assert "Of 57 changed verdicts 52 are shown" in page
+    assert "ranked as labelled; by <bdi>small</bdi> -0.50: against the label." in page
+    assert "ranked as labelled; by <bdi>small</bdi> +0.00: as a tie." in page
+    assert page.count('data-run="large"') == 50 and "<b>" not in page

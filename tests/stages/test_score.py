@@ -130,6 +130,21 @@ def test_json_is_one_line_with_all_figures(command: Any) -> None:
     assert ranked[0]["within_noise"]
 
 
+def test_explanations_follow_the_result_and_are_data_in_json(command: Any) -> None:
+    asked = [*PROMPT, "--response_a", "good answer. Cat dog", "--response_b", "bad tree"]
+    plain, explained = command(*asked), command(*asked, "--explain")
+    assert (explained.status, explained.err) == (0, "")
+    assert explained.out.splitlines()[3:5] == [plain.out.splitlines()[3], ""]
+    assert "\nA reward " in explained.out and "\nB reward " in explained.out
+    data = json.loads(command(*asked, "--explain", "--json").out)
+    assert [len(each["sentences"]) for each in data["explanations"]] == [2, 1]
+    assert data["explanations"][1]["reward"] == pytest.approx(data["reward_b"], abs=1e-4)
+    assert data["explanations"][0]["tokens"][-1]["value"] == pytest.approx(data["reward_a"], abs=1e-4)
+    ranked = command(*PROMPT, "--responses", "x", "y", "z", "--explain").out
+    assert "\n3 reward " in ranked
+    assert "\nreward " in command("--text", "good", "--explain", "--normalize").out.replace("z-score", "reward")
+
+
 def test_a_chat_as_prompt(command: Any, tmp_path: Path) -> None:
     chat = tmp_path / "chat.json"
     chat.write_text(json.dumps([{"role": "user", "content": PROMPT[1]}]))
@@ -164,6 +179,10 @@ def test_a_chat_as_prompt(command: Any, tmp_path: Path) -> None:
         ["--input", "a.jsonl", "--output", "-", "--resume"],
         ["--input", "a.jsonl", "--output", "a.jsonl"],
         ["--input", "nowhere.jsonl", "--output", "b.jsonl"],
+        ["--explain"],
+        ["--explain", "--interactive"],
+        ["--explain", "--input", "a.jsonl", "--output", "b.jsonl"],
+        ["--explain", "--text", "T", "--backend", "onnx"],
         ["--text", "T", "--batch-size", "0"],
         ["--text", "T", "--batch-size", "many"],
         ["--text", "T", "--model", "/nowhere"],

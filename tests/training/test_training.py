@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -43,12 +44,14 @@ def run(
     base: Path,
     rows: list[dict[str, Any]] | None = None,
     validation: Sequence[dict[str, Any]] = (),
+    curve_file: Path | None = None,
     **changes: Any,
 ) -> tuple[TrainingResult, PreTrainedModel]:
     params: TrainParams = dataclasses.replace(PARAMS, **changes)
     encoder = encoder_of(base)
     model = build_reward_model(base, encoder, params.seed)
-    return train(model, encoder, rows or token_rows(encoder, 20), params, validation=validation), model
+    rows = rows or token_rows(encoder, 20)
+    return train(model, encoder, rows, params, validation=validation, curve_file=curve_file), model
 
 
 def token_rows(encoder: Encoder, count: int) -> list[dict[str, Any]]:
@@ -285,11 +288,13 @@ def swapped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row | {"chosen_ids": row["rejected_ids"], "rejected_ids": row["chosen_ids"]} for row in rows]
 
 
-def test_the_curve_has_log_loss_and_accuracy_on_the_validation_pairs(tiny_base: Path) -> None:
+def test_the_curve_has_log_loss_and_accuracy_on_the_validation_pairs(tiny_base: Path, tmp_path: Path) -> None:
     encoder = encoder_of(tiny_base)
     rows = token_rows(encoder, 40)
     validation = [*tournament_rows(encoder, [3, 4]), *rows[20:]]
-    result, model = run(tiny_base, rows[:20], validation, eval_steps=2, eval_pairs=25, num_train_epochs=3)
+    live = tmp_path / "curve.json"
+    result, model = run(tiny_base, rows[:20], validation, live, eval_steps=2, eval_pairs=25, num_train_epochs=3)
+    assert json.loads(live.read_text()) == result.curve
     assert [point["step"] for point in result.curve if point["eval_loss"] is not None] == [2, 4, 6, 8, 9]
     margins = [
         rewards(model, **padded_batch([[row["chosen_ids"], row["rejected_ids"]]], 0)).detach()

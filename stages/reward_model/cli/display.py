@@ -1,10 +1,18 @@
-"""Rewards as people read them: small tables with a verdict in words."""
+"""Rewards as people read them: small tables with a verdict in words, in colour on a terminal.
 
+Without rich, whose import each single reward would wait for.
+"""
+
+import os
 import shutil
+import sys
+import textwrap
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reward_model.evaluation.calibration import Calibration
+from reward_model.reporting.clean import clean
 from reward_model.scoring.prompts import Prompt
 from reward_model.scoring.scorer import Comparison, RankedResponse
 
@@ -12,29 +20,34 @@ if TYPE_CHECKING:
     from reward_model.scoring.manager import RewardModelManager
 
 MIN_WIDTH = 40
+BOLD, DIM, GREEN = 1, 2, 32  # ANSI's codes
+TURNING = dict.fromkeys(map(ord, "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f"), 0xFFFD)
 
 
 def comparison_report(
     result: Comparison, responses: tuple[str, str], calibration: Calibration, unit: str = "reward"
 ) -> str:
     """Two rewards, or what `unit` says that they are, and which response is preferred."""
-    rows = [
-        f"{name} {reward:+9.3f}  {_in_a_line(response, 13)}"
-        for name, reward, response in zip("AB", (result.reward_a, result.reward_b), responses, strict=True)
-    ]
-    return "\n".join([f"   {unit:>7}  response", *rows, _verdict(result, calibration)])
+    rows = []
+    for name, reward, response in zip("AB", (result.reward_a, result.reward_b), responses, strict=True):
+        style = (GREEN,) if name.lower() == result.preferred else ()
+        rows.append(_styled(f"{name} {reward:+9.3f}", *style) + f"  {_in_a_line(response, 13)}")
+    verdict = _styled(_wrapped(_verdict(result, calibration)), BOLD)
+    return "\n".join([_styled(f"   {unit:>7}  response", DIM), *rows, verdict])
 
 
 def ranking_report(ranking: Sequence[RankedResponse], calibration: Calibration, unit: str = "reward") -> str:
     """Responses, the best first."""
-    lines = [f"rank   {unit:>7}  over best  number  response"]
+    lines = [_styled(f"rank   {unit:>7}  over best  number  response", DIM)]
     for place, item in enumerate(ranking, 1):
         probability = "-" if item.probability is None else f"{item.probability:.0%}"
         figures = f"{place:>4} {item.reward:+9.3f} {probability:>10} {item.index + 1:>7}"
-        lines.append(f"{figures}  {_in_a_line(item.response, len(figures) + 2)}")
+        response = _in_a_line(item.response, len(figures) + 2)
+        lines.append(f"{_styled(figures, *([GREEN] if place == 1 else []))}  {response}")
     close = sum(item.within_noise is True for item in ranking[1:])
     if close:
-        lines.append(f"within noise of the best: {close} of {len(ranking) - 1} others ({_noise(calibration)})")
+        noise = f"within noise of the best: {close} of {len(ranking) - 1} others ({_noise(calibration)})"
+        lines.append(_styled(_wrapped(noise), BOLD))
     return "\n".join(lines)
 
 
@@ -75,8 +88,36 @@ def _noise(calibration: Calibration) -> str:
     )
 
 
+def printable(text: str) -> str:
+    """The text with signs in place of what moves the cursor or turns letters round."""
+    return clean(text).translate(TURNING)
+
+
 def _in_a_line(text: str, indent: int) -> str:
     """The text on one line, cut to what the terminal has left."""
     width = max(shutil.get_terminal_size().columns - indent, MIN_WIDTH)
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
+    line = " ".join(printable(text).split())
+    cells = 0
+    for place, character in enumerate(line):
+        cells += _cells(character)
+        if cells > width or (cells == width and place < len(line) - 1):
+            return line[:place] + "…"
+    return line
+
+
+def _cells(character: str) -> int:
+    """How many columns a character takes."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _wrapped(text: str) -> str:
+    """The text broken between words on a terminal, one line elsewhere."""
+    return textwrap.fill(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text
+
+
+def _styled(text: str, *codes: int) -> str:
+    """The text with ANSI's codes where a terminal shows them, and NO_COLOR is not set."""
+    wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m" if codes and wanted else text

@@ -13,12 +13,13 @@ import yaml
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import missing_input, reading
-from reward_model.data.evaluation_sets import HELDOUT
+from reward_model.data.evaluation_sets import HELDOUT, evaluation_sets
 from reward_model.evaluation.bootstrap import Bootstrap
 from reward_model.evaluation.margins import compute_margins, log_losses, read_labels
 from reward_model.evaluation.metrics import percent
 from reward_model.evaluation.report import heldout_first
 from reward_model.reporting import charts
+from reward_model.reporting.changed_pairs import ChangedPairs, changed_rows, view_changed_pairs
 from reward_model.reporting.charts import RUNS, Dot
 from reward_model.reporting.sections import CHANCE, Chart, Section, Table, accuracies, flatten, make_chart
 from reward_model.reporting.summary import interval_in_words
@@ -112,11 +113,35 @@ def _set_section(section_id: str, name: str, runs: Sequence[Run]) -> Section:
         make_chart("Log loss", "Lower is better. Dashed: even odds, 0.693.", spec, ["", "log loss"], rows),
     ]
     first, *others = runs
-    gains = [_gains(run, first.scored[name], run.scored[name]) for run in others if _same_pairs(name, first, run)]
+    same = [run for run in others if _same_pairs(name, first, run)]
+    gains = [_gains(run, first.scored[name], run.scored[name]) for run in same]
     head = ["run", "accuracy (95% interval)", "log loss (95% interval)", "right here alone", "right there alone"]
     tables = [Table(f"Gain over the {first.name}, on the same pairs", head, gains)] if gains else []
     lead = "The intervals of a gain are paired: they resample the prompts that both runs have ranked." if gains else ""
-    return Section(section_id, name, lead, drawn, tables)
+    evaluated = [run for run in others if run.name in own and not _same_pairs(name, first, run)]
+    unknown = [_why_unknown(name, first, run) for run in evaluated]
+    return Section(section_id, name, lead, drawn, tables, list(dict.fromkeys(unknown)))
+
+
+def find_changes(runs: Sequence[Run]) -> ChangedPairs:
+    """The pairs whose verdict changed between the first run and another, of the sets that both have scored."""
+    first, *others = runs
+    count, views = 0, []
+    for each in evaluation_sets():
+        same = [run for run in others if _same_pairs(each.name, first, run)]
+        changed = {run.name: changed_rows(first.scored[each.name], run.scored[each.name]) for run in same}
+        count += sum(map(len, changed.values()))
+        views.append(view_changed_pairs(each.name, changed, each.pairs))
+    return ChangedPairs(count, views)
+
+
+def _why_unknown(name: str, first: Run, other: Run) -> str:
+    """Why it is not known which verdicts of a set changed."""
+    missing = [run for run in (first, other) if name not in run.scored]
+    if missing:
+        place = "" if missing[0].name == WORKSPACE else " in DVC's cache"
+        return f"Which verdicts changed is not known: {missing[0].name} has no data/evaluation/{name}.parquet{place}."
+    return f"The verdicts are not compared: {other.name} was evaluated on other pairs."
 
 
 def _same_pairs(name: str, first: Run, other: Run) -> bool:

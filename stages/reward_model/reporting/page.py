@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reward_model.reporting import pair_texts
+from reward_model.reporting.changed_pairs import MAX_CHANGED, ChangedPairs
 from reward_model.reporting.clean import clean
 from reward_model.reporting.comparison import Run, compare
 from reward_model.reporting.pair_texts import PairView
@@ -37,20 +38,28 @@ def render_page(metrics: Metrics, params: Mapping[str, Any], views: Sequence[Seq
         "summary": summary_rows(metrics.eval),
         "sections": [*set_sections(metrics), *shared],
     }
-    page = _render(context, views=None)
-    if views is None:
-        return page
-    kept = pair_texts.within(views, MAX_BYTES - len(page.encode("utf-8", "backslashreplace")) - SPARE)
+    return _render(context, views=None) if views is None else _render_with_pairs(context, views)
+
+
+def render_comparison(runs: Sequence[Run], changes: ChangedPairs) -> str:
+    """The page that shows runs side by side.
+
+    Args:
+        runs: two or more.
+        changes: the pairs whose verdict changed; the page shows as many as `MAX_BYTES` has room for.
+    """
+    verdict, sections = compare(runs)
+    context = {"title": "Reward models: comparison", "verdict": verdict, "summary": None, "sections": sections}
+    of_runs = {"runs": [run.name for run in runs], "changed": changes.count, "changed_limit": MAX_CHANGED}
+    return _render_with_pairs({**context, **of_runs}, changes.views)
+
+
+def _render_with_pairs(context: Mapping[str, Any], views: Sequence[Sequence[PairView]]) -> str:
+    room = MAX_BYTES - len(_render(context, views=None).encode("utf-8", "backslashreplace")) - SPARE
+    kept = pair_texts.within(views, room)
     shown = [view for own in kept for view in own]
     left_out = sum(map(len, views)) - len(shown)
     return _render(context, views=shown, left_out=left_out, sources=pair_texts.sources(kept))
-
-
-def render_comparison(runs: Sequence[Run]) -> str:
-    """The page that shows runs side by side."""
-    verdict, sections = compare(runs)
-    context = {"title": "Reward models: comparison", "verdict": verdict, "summary": None, "sections": sections}
-    return _render(context, views=None)
 
 
 def _render(context: Mapping[str, Any], **pairs: Any) -> str:
@@ -69,5 +78,6 @@ def _render(context: Mapping[str, Any], **pairs: Any) -> str:
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "limits": pair_texts,
+        "runs": None,
     }
     return environment.get_template("report.html.jinja").render({**fixed, **context, **pairs})

@@ -30,6 +30,15 @@ class Text:
 
 
 @dataclass(frozen=True)
+class OtherRun:
+    """What a run beside the first gave a pair."""
+
+    name: str
+    margin: float
+    rewards: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class PairView:
     """A pair as the page shows it.
 
@@ -37,6 +46,7 @@ class PairView:
         against: whether the model ranks it against the label.
         turns: role and text of the prompt's last turns; `turns_left_out` come before them.
         marked: whether the differences of the responses are marked.
+        other: the run that ranks it otherwise, where runs are compared.
     """
 
     set_name: str
@@ -50,6 +60,7 @@ class PairView:
     rewards: tuple[float, float]
     responses: tuple[Text, Text]
     marked: bool
+    other: OtherRun | None = None
 
 
 def choose_rows(scored: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ if (form) {
   const shown = () => pairs.filter((pair) => !pair.hidden);
   const apply = () => {
     const text = field("text").value.trim().toLowerCase();
-    const wanted = ["set", "source", "rank"].map((name) => [name, field(name).value]).filter(([, value]) => value);
+    const wanted = ["set", "source", "run", "rank"].filter(field).map((name) => [name, field(name).value]).filter(([, value]) => value);
     for (const pair of pairs) {
       pair.hidden = !wanted.every(([name, value]) => pair.dataset[name] === value) || (text && !textOf(pair).includes(text));
     }

@@ -18,6 +18,7 @@ from reward_model.scoring.prompts import Prompt
 from reward_model.scoring.scorer import Backend, Comparison, RankedResponse, Scorer
 
 if TYPE_CHECKING:
+    from reward_model.scoring.explanation import Explanation
     from reward_model.scoring.file_scoring import FileReport
 
 CHOICES = {
@@ -221,6 +222,18 @@ class RewardModelManager:
         scorer = self._loaded()
         [rewards] = scorer.rewards([scorer.encode(prompt, responses).ids])
         return scorer.rank(responses, rewards)
+
+    def explain_rewards(self, prompt: Prompt, responses: Sequence[str]) -> "list[Explanation]":
+        """What the reward of each response comes from: the head read along it, and the response without each sentence.
+
+        Takes the backend torch. `scoring.explanation` says what the two mean.
+
+        Raises:
+            UserError: as `rank_responses`, or the backend is ONNX.
+        """
+        from reward_model.scoring.explanation import explain
+
+        return explain(self._loaded(), prompt, responses)
 
     def score_pairs(self, pairs: Iterable[Mapping[str, Any]]) -> list[Comparison]:
         """Score preference pairs; in each comparison a is chosen and b is rejected.

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import check_checksums
-from reward_model.contract.encoder import CONTRACT_FILE, Encoder, Group
+from reward_model.contract.encoder import CONTRACT_FILE, Encoder, Group, TokenIds
 
 ONNX_FILE = "model.onnx"
 
@@ -66,6 +67,14 @@ class OnnxBackend:
         """
         for number, group in enumerate(groups):
             yield number, [self._reward(ids) for ids in group]
+
+    def token_values(self, ids: TokenIds) -> NoReturn:
+        """The ONNX file gives the reward alone.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("the ONNX file has no values of single tokens: to explain rewards take --backend torch")
 
     def _reward(self, sequence: Sequence[int]) -> float:
         ids = np.array([sequence], dtype=np.int64)

@@ -8,7 +8,7 @@ from typing import Protocol
 from reward_model.common.errors import UserError
 from reward_model.common.messages import is_unicode
 from reward_model.contract.chat_template import TemplateRefuses
-from reward_model.contract.encoder import EncodedResponses, Encoder, Group
+from reward_model.contract.encoder import EncodedResponses, Encoder, Group, TokenIds
 from reward_model.evaluation.calibration import Calibration
 from reward_model.scoring.prompts import Prompt, as_messages
 
@@ -67,6 +67,14 @@ class Backend(Protocol):
         """Yield each group's number and the rewards of its sequences, in any order of the groups."""
         ...
 
+    def token_values(self, ids: TokenIds) -> list[float]:
+        """The reward head read at every token of a sequence; at the last one it is the reward.
+
+        Raises:
+            UserError: the backend cannot do it.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Scorer:
@@ -117,6 +125,12 @@ class Scorer:
             scores = {number: dict(zip(distinct[number], of_group, strict=True)) for number, of_group in found}
         rewards = [[scores[number][tuple(ids)] for ids in group] for number, group in enumerate(groups)]
         return [list(map(self.z_scores_by.z_score, group)) for group in rewards] if self.z_scores_by else rewards
+
+    def token_values(self, ids: TokenIds) -> list[float]:
+        """The reward head read at every token of a sequence, in the unit of the rewards; `Backend.token_values`."""
+        with self._lock:
+            values = self.backend.token_values(ids)
+        return list(map(self.z_scores_by.z_score, values)) if self.z_scores_by else values
 
     def compare(self, reward_a: float, reward_b: float) -> Comparison:
         """What two rewards for one prompt say."""

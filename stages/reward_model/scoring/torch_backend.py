@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
-from reward_model.contract.encoder import Encoder, Group
-from reward_model.modeling.forward import PROBE
+from reward_model.contract.encoder import Encoder, Group, TokenIds
+from reward_model.modeling.batching import padded_batch
+from reward_model.modeling.forward import PROBE, hidden_states, to_device
+from reward_model.modeling.head import read_rewards
 from reward_model.modeling.model import load_reward_model, load_reward_model_made_elsewhere
 from reward_model.scoring.inference import prepare_for_scoring, score_groups
 from reward_model.scoring.model_folder import is_made_here
@@ -42,3 +45,10 @@ class TorchBackend:
     def score(self, groups: Sequence[Group], batch_size: int) -> Iterator[tuple[int, list[float]]]:
         """As `model.score_groups`."""
         return score_groups(self.model, groups, self.pad_token_id, batch_size)
+
+    @torch.inference_mode()
+    def token_values(self, ids: TokenIds) -> list[float]:
+        """The reward head read at every token of a sequence; at the last one it is the reward."""
+        batch = to_device(padded_batch([[ids]], self.pad_token_id), self.model.device)
+        states = hidden_states(self.model, **{name: batch[name] for name in batch if name not in ("rows", "ends")})
+        return read_rewards(self.model, states[0]).tolist()

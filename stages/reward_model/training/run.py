@@ -33,6 +33,7 @@ from reward_model.training.config import (
     reward_config,
     training_plan,
 )
+from reward_model.training.curve import EVAL_KEYS, CurveCallback, build_curve
 from reward_model.training.distributed import is_main_process, require_known_sharding, setup_fsdp
 from reward_model.training.freezing import freeze_layers
 from reward_model.training.interrupt import StopRequest, catch_stop_signals
@@ -44,8 +45,6 @@ from reward_model.training.rankings import count_rankings
 from reward_model.training.sampler import PairCollator, labelled_row
 from reward_model.training.trainer import PairTrainer
 from reward_model.training.validation import MIN_PROMPTS, Validation
-
-EVAL_KEYS = ("eval_loss", "eval_accuracy")
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ class Training:
     checkpoints: Checkpoints
     compact_ids: torch.Tensor  # the model's id of every token
     stop: StopRequest
+    curve_file: Path | None
 
     def on(self, compute: Compute) -> PairTrainer:
         """Train on one device to the end.
@@ -101,6 +101,8 @@ class Training:
         labelled = sum(number < trainer.labelled for number in trainer.plan.comparisons)
         progress = ProgressBar(trainer, labelled)
         trainer.add_callback(progress)
+        if self.curve_file is not None:
+            trainer.add_callback(CurveCallback(self.curve_file))
         interval = evaluation_interval(self.params.eval_steps, len(trainer.plan.steps))
         if "dvclive" in self.params.report_to and is_main_process():
             trainer.add_callback(dvclive_callback(resumes=latest is not None))
@@ -185,6 +187,7 @@ def train(
     params: TrainParams,
     checkpoints: Checkpoints | None = None,
     validation: Sequence[dict[str, Any]] = (),
+    curve_file: Path | None = None,
 ) -> TrainingResult:
     """Train `model` in place on rows of data/tokens.
 
@@ -195,6 +198,7 @@ def train(
         params: the section of params.yaml.
         checkpoints: of this training, which resumes from the last. None: for this call only.
         validation: rows to evaluate on, of which the first `params.eval_pairs` are taken.
+        curve_file: gets the training curves while the training runs.
 
     Raises:
         UserError: a param does not fit, the loss is not finite, memory is too small, or nothing can be written.
@@ -215,7 +219,7 @@ def train(
         used = [*groups, *pairs_to_groups(evaluated)]
         compact_ids = stack.enter_context(train_used_embeddings_only(used, model, pad_token_id, params))
         stop = stack.enter_context(catch_stop_signals())
-        training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, stop)
+        training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, stop, curve_file)
         trainer, compute = _train_where_possible(training, compute)
         weights = trainer.restore_best()
         adapter = None if adapted is None else Adapter.copy_from(adapted, ADAPTER_NAME)
@@ -271,18 +275,6 @@ def _figures_at(step: int, trainer: PairTrainer) -> dict[str, float]:
     """What was found on the validation pairs after a step, if they were looked at."""
     entries = [entry for entry in trainer.state.log_history if "eval_loss" in entry and entry["step"] == step]
     return {key: entry[key] for entry in entries for key in EVAL_KEYS}
-
-
-def build_curve(log_history: list[dict[str, float]]) -> list[dict[str, Any]]:
-    """The points of the training curves: per-pair means between two logs, and what the validation pairs gave there."""
-    keys = ("step", "pairs", "loss", "accuracy", "margin", "grad_norm", "learning_rate", *EVAL_KEYS)
-    points: dict[float, dict[str, float]] = {}
-    for entry in log_history:
-        if "learning_rate" in entry or "eval_loss" in entry:
-            points.setdefault(entry["step"], {}).update(entry)
-    # DVC draws nothing of rows with different keys.
-    found = [key for key in keys if any(key in point for point in points.values())]
-    return [{key: point.get(key) for key in found} for point in points.values()]
 
 
 def _rescue(trainer: PairTrainer) -> None:
