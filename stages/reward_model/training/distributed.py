@@ -4,7 +4,6 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from accelerate import PartialState
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel
@@ -13,6 +12,7 @@ from reward_model.common.errors import UserError
 from reward_model.modeling.device_check import Compute
 from reward_model.modeling.devices import world_size
 from reward_model.modeling.head import reward_head
+from reward_model.modeling.processes import rank
 from reward_model.params import TrainParams
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ FSDP_SETTINGS = {
 
 def is_main_process() -> bool:
     """Whether this is the one process of a launch that writes the outputs."""
-    return PartialState().is_main_process
+    return rank() == 0
 
 
 def require_known_sharding(params: TrainParams) -> None:

@@ -21,6 +21,7 @@ from reward_model.modeling.batching import MAX_RESPONSES_PER_GROUP, Layout, pair
 from reward_model.modeling.device_check import Compute, choose_compute
 from reward_model.modeling.devices import choose_dtype, fsdp_enabled, world_size
 from reward_model.modeling.forward import get_layout, rewards, share_prefixes
+from reward_model.modeling.processes import telling_of_lost_processes
 from reward_model.params import TrainParams
 from reward_model.training.adapter import Adapter
 from reward_model.training.callbacks import EvaluationCallback, ProgressBar, ResumeAndStopCallback, say
@@ -41,6 +42,7 @@ from reward_model.training.loggers import dvclive_callback
 from reward_model.training.lora import ADAPTER_NAME, lora_adapters
 from reward_model.training.oom import DeviceFailed, release_memory
 from reward_model.training.rankings import count_rankings
+from reward_model.training.resuming import agreed_checkpoint
 from reward_model.training.sampler import PairCollator, labelled_row
 from reward_model.training.trainer import PairTrainer
 from reward_model.training.validation import MIN_PROMPTS, Validation
@@ -94,10 +96,19 @@ class Training:
         trainer = self._trainer(compute, layout)
         if fsdp_enabled():
             setup_fsdp(self.model, trainer, compute)
-        latest = self.checkpoints.latest()
+        with agreed_checkpoint(self.checkpoints) as latest:
+            self._run(trainer, compute, latest)
+        if self.stop.requested and trainer.state.global_step < trainer.state.max_steps and not trainer.stopped_early:
+            say(f"interrupted: checkpoint {trainer.state.global_step} is saved, and the same command resumes from it")
+            raise KeyboardInterrupt
+        return trainer
+
+    def _run(self, trainer: PairTrainer, compute: Compute, latest: Path | None) -> None:
+        """Train from the start, or from a checkpoint."""
         if latest is not None:
             trainer.restore_counts(latest)
-            say(f"resumes from {latest}")
+            if is_main_process():
+                say(f"resumes from {latest}")
         labelled = sum(number < trainer.labelled for number in trainer.plan.comparisons)
         progress = ProgressBar(trainer, labelled)
         trainer.add_callback(progress)
@@ -107,7 +118,7 @@ class Training:
         if trainer.validation is not None and interval is not None:
             trainer.add_callback(EvaluationCallback(interval))
         trainer.add_callback(ResumeAndStopCallback(trainer, self.stop))
-        with closing(progress.bar), lean_layers(self.model):
+        with closing(progress.bar), lean_layers(self.model), telling_of_lost_processes():
             try:
                 trainer.train(resume_from_checkpoint=None if latest is None else str(latest))
             except DeviceFailed as failure:
@@ -120,10 +131,6 @@ class Training:
                 failure = DeviceFailed(first_line(error))
                 self._require_state(trainer, failure)
                 raise failure from None
-        if self.stop.requested and trainer.state.global_step < trainer.state.max_steps and not trainer.stopped_early:
-            say(f"interrupted: checkpoint {trainer.state.global_step} is saved, and the same command resumes from it")
-            raise KeyboardInterrupt
-        return trainer
 
     def _require_state(self, trainer: PairTrainer, failure: DeviceFailed) -> None:
         if trainer.state.global_step and self.checkpoints.latest() is None:
