@@ -12,12 +12,15 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from conftest import BEFORE_TRAINING, Project, build_project, write_rows
 from reward_model.common.errors import UserError
 from reward_model.modeling.processes import gather, telling_of_lost_processes
 from reward_model.training.meeting import Report, find_fault
-from test_survival import IN_TWO_PROCESSES, compared_with_each_other, states, weights
+from test_survival import FSDP, IN_TWO_PROCESSES, compared_with_each_other, states, weights
+
+SAVED_WITH_LORA = ("model.safetensors", "adapter/adapter_model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,26 @@ def test_two_nodes_that_share_no_disk_train_as_one_process_also_when_one_is_kill
     assert "resumes from models/.checkpoints/" in "".join(logs)
     assert "another process of the launch has ended" in "".join(logs)
     assert not [path for node in nodes for path in (node.folder / "models").glob(".checkpoints")]
+
+
+@pytest.mark.slow
+def test_low_rank_adapters_are_trained_and_merged_as_by_one_process_where_the_model_is_in_shares(
+    alone: Project, tmp_path: Path
+) -> None:
+    project = copy_of(alone, tmp_path / "project")
+    project.set_params({"train.lora.enabled": True, "train.lora.r": 4, "train.learning_rate": 1e-2})
+    project.set_params({"train.gradient_accumulation_steps": 2})
+    project.stage("train")
+    expected = {name: load_file(project.folder / "models/reward" / name) for name in SAVED_WITH_LORA}
+    shutil.rmtree(project.folder / "models/reward")
+    project.set_params({"train.gradient_accumulation_steps": 1})
+    result = project.run(*IN_TWO_PROCESSES, env=os.environ | FSDP)
+    assert result.returncode == 0, result.stderr[-3000:]
+    for file, kept in expected.items():
+        found = load_file(project.folder / "models/reward" / file)
+        assert found.keys() == kept.keys()
+        for name, weight in kept.items():
+            torch.testing.assert_close(found[name], weight, rtol=0, atol=5e-3, msg=name)
 
 
 FAULTS = """

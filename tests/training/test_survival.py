@@ -586,14 +586,8 @@ def test_another_kind_of_sharding_is_refused(
     for variable, value in ({"WORLD_SIZE": "2"} | FSDP | environment).items():
         monkeypatch.setenv(variable, value)
     with pytest.raises(UserError, match=part):
-        distributed.require_known_sharding(PARAMS)
+        distributed.require_known_sharding()
         distributed.setup_fsdp(cast(Any, None), cast(Any, NOT_SHARDED), Compute(torch.device("cpu"), torch.float32))
-
-
-def test_lora_is_not_sharded(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match=r"train\.lora does not go with FSDP"):
-        run(tiny_base, lora=dataclasses.replace(PARAMS.lora, enabled=True))
 
 
 def test_a_state_of_another_kind_of_launch_is_not_taken_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from reward_model.training.config import (
     reward_config,
     training_plan,
 )
-from reward_model.training.distributed import is_main_process, require_known_sharding, setup_fsdp
+from reward_model.training.distributed import is_main_process, require_known_sharding, setup_fsdp, unshard
 from reward_model.training.freezing import freeze_layers
 from reward_model.training.interrupt import StopRequest, catch_stop_signals
 from reward_model.training.lean_layers import lean_layers
@@ -208,7 +208,7 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint is saved.
     """
     if fsdp_enabled():
-        require_known_sharding(params)
+        require_known_sharding()
     check_options(params)
     groups, pad_token_id = pairs_to_groups(pairs), encoder.contract.pad_token_id
     compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
@@ -225,7 +225,11 @@ def train(
         training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, stop)
         trainer, compute = _train_where_possible(training, compute)
         weights = trainer.restore_best()
+        if adapted is not None and weights:
+            unshard(model, weights)
         adapter = None if adapted is None else Adapter.copy_from(adapted, ADAPTER_NAME)
+    if adapted is not None and weights:
+        weights = model.state_dict()  # merged
     summary = summarize(trainer, params, compute, get_layout(model))
     return TrainingResult(summary, build_curve(trainer.state.log_history), trainer.unseen_margins(), weights, adapter)
 
