@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
+from peft.tuners.lora import LoraModel
 from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 
@@ -225,13 +226,17 @@ def train(
         training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, stop)
         trainer, compute = _train_where_possible(training, compute)
         weights = trainer.restore_best()
-        if adapted is not None and weights:
-            unshard(model, weights)
-        adapter = None if adapted is None else Adapter.copy_from(adapted, ADAPTER_NAME)
-    if adapted is not None and weights:
-        weights = model.state_dict()  # merged
+        adapter = None if adapted is None else _copy_adapter(adapted, model, weights)
+    weights = model.state_dict() if adapter is not None and weights else weights  # merged
     summary = summarize(trainer, params, compute, get_layout(model))
     return TrainingResult(summary, build_curve(trainer.state.log_history), trainer.unseen_margins(), weights, adapter)
+
+
+def _copy_adapter(adapted: LoraModel, model: PreTrainedModel, weights: dict[str, torch.Tensor] | None) -> Adapter:
+    """The adapter as trained; `weights` if the model holds only a share of each, to be merged into its whole ones."""
+    if weights:
+        unshard(model, weights)
+    return Adapter.copy_from(adapted, ADAPTER_NAME)
 
 
 @contextmanager
