@@ -65,7 +65,7 @@ def joining_processes() -> Iterator[Facts]:
         if fault is None:
             _start_group(store, facts[DEVICE])
     except RuntimeError as error:  # of torch's store and groups
-        fault = f"the processes of the launch cannot reach each other: {first_line(error)}"
+        fault = failure or f"the processes of the launch cannot reach each other: {first_line(error)}"
     if fault is not None:
         raise UserError(fault) if local_rank() == 0 else SystemExit(1)
 
