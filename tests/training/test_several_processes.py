@@ -65,6 +65,11 @@ def start_node(project: Project, port: int) -> subprocess.Popen[bytes]:
         )
 
 
+def is_listening(port: int) -> bool:
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("localhost", port)) == 0
+
+
 def kill_with_workers(agent: subprocess.Popen[bytes]) -> None:
     for process in [*psutil.Process(agent.pid).children(recursive=True), agent]:
         process.kill()
@@ -78,11 +83,13 @@ def test_two_nodes_that_share_no_disk_train_as_one_process_also_when_one_is_kill
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
     nodes = [copy_of(alone, tmp_path / name) for name in ("first", "second")]
-    agents = [start_node(node, port) for node in nodes]
+    agents = [start_node(nodes[0], port)]
+    while not is_listening(port):  # else the second one may be the host of the rendezvous
+        time.sleep(0.1)
+    agents.append(start_node(nodes[1], port))
     while "step-9" not in [path.name for node in nodes for path in states(node)]:  # in the third of six epochs
         assert [agent.poll() for agent in agents] == [None, None]
         time.sleep(0.01)
-    # The first one has the rendezvous.
     kill_with_workers(agents[1])
     agents[1] = start_node(nodes[1], port)
     assert [agent.wait(120) for agent in agents] == [0, 0], (nodes[0].folder / "log").read_text()[-3000:]
