@@ -147,7 +147,7 @@ train.main()
 def test_a_fault_of_one_process_has_all_of_them_step_down_and_changes_no_result(alone: Project, tmp_path: Path) -> None:
     project = copy_of(alone, tmp_path / "project")
     (project.folder / "faults.py").write_text(FAULTS)
-    result = project.run(*IN_TWO_PROCESSES[:-1], "faults.py")
+    result = project.run(*IN_TWO_PROCESSES[:-1], "faults.py", timeout=120)
     assert result.returncode == 0, result.stderr[-3000:]
     assert_trained_alike(project, alone)
     summary = project.read("metrics/train.json")
