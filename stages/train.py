@@ -51,7 +51,7 @@ from reward_model.scoring.inference import prepare_for_scoring, score_sides
 from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import FOLDER, Checkpoints, hash_loaded_code, training_key
 from reward_model.training.distributed import is_main_process
-from reward_model.training.meeting import DEVICE, joining_processes
+from reward_model.training.meeting import DEVICE, joining_processes, part_processes
 from reward_model.training.run import train
 from reward_model.training.start import build_starting_model, kept_layers
 
@@ -75,6 +75,7 @@ def main() -> None:
         shared |= facts | shared_facts(params)
     checkpoints = Checkpoints(FOLDER / training_key(facts))
     result = train(model, encoder, pairs, params, checkpoints, validation)
+    part_processes()
     if not is_main_process():
         checkpoints.remove_unused()
         return

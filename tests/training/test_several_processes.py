@@ -107,7 +107,7 @@ def test_low_rank_adapters_are_trained_and_merged_as_by_one_process_where_the_mo
     alone: Project, tmp_path: Path
 ) -> None:
     project = copy_of(alone, tmp_path / "project")
-    project.set_params({"train.lora.enabled": True, "train.lora.r": 4, "train.learning_rate": 1e-2})
+    project.set_params({"train.lora.enabled": True, "train.lora.r": 4})
     project.set_params({"train.gradient_accumulation_steps": 2})
     project.stage("train")
     expected = {name: load_file(project.folder / "models/reward" / name) for name in SAVED_WITH_LORA}

@@ -70,6 +70,12 @@ def joining_processes() -> Iterator[Facts]:
         raise UserError(fault) if local_rank() == 0 else SystemExit(1)
 
 
+def part_processes() -> None:
+    """Leave the others: from here on this process computes alone."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def find_fault(reports: list[Report | None]) -> str | None:
     """Why the processes that have given these reports, by rank, cannot train together; None if they can."""
     missing = [str(number) for number, report in enumerate(reports) if report is None]
