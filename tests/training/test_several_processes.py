@@ -160,6 +160,9 @@ def test_a_fault_of_one_process_has_all_of_them_step_down_and_changes_no_result(
     assert result.stderr.count("out of memory in step 3: 1 pair at a time from here on") == 1
 
 
+SEVEN: dict[str, Any] = dict.fromkeys("abcdefg", 1)
+
+
 def report(number: int, failure: str | None = None, **facts: Any) -> Report:
     return Report(f"process {number} on node-{number}", failure, {"train.seed": 42, "models/base": "f0", **facts})
 
@@ -179,7 +182,7 @@ def report(number: int, failure: str | None = None, **facts: Any) -> Report:
             "process 2 on node-2 differs from process 0 on node-0 in models/base: copy",
         ),
         ([report(0), report(1, **{"train.seed": 7, "torch": "3"})], "in torch, train.seed: copy"),
-        ([report(0), report(1, **dict.fromkeys("abcdefg", 1))], "in a, b, c, d, e and 2 more: copy"),
+        ([report(0), report(1, **SEVEN)], "in a, b, c, d, e and 2 more: copy"),
     ],
 )
 def test_processes_start_together_with_the_same_inputs_or_not_at_all(

@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.modeling.devices import world_size
 from reward_model.modeling.processes import local_rank, rank
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 START = timedelta(minutes=10)  # to wait for processes that read their inputs more slowly
 STEP = timedelta(minutes=30)  # to wait in training, while one process writes a checkpoint
@@ -59,7 +63,7 @@ def joining_processes() -> Iterator[Facts]:
     except UserError as error:
         failure = str(error)
     try:
-        store, *_ = next(dist.rendezvous("env://", timeout=START))
+        store, *_ = next(rendezvous("env://", timeout=START))
         reports = _exchange(store, Report(f"process {rank()} on {socket.gethostname()}", failure, facts))
         fault = find_fault(reports)
         if fault is None:
@@ -101,20 +105,20 @@ def find_fault(reports: list[Report | None]) -> str | None:
     return None
 
 
-def _exchange(store: dist.Store, own: Report) -> list[Report | None]:
+def _exchange(store: "Store", own: Report) -> list[Report | None]:
     """The report of each process, by rank; None of those that do not come in time."""
     count = world_size()
     store.set(f"report/{rank()}", json.dumps(asdict(own), default=str))
     _wait(store, [f"report/{number}" for number in range(count)])
     came = [store.check([f"report/{number}"]) for number in range(count)]
     reports = [Report(**json.loads(store.get(f"report/{number}"))) if came[number] else None for number in range(count)]
-    store.set(f"read/{rank()}", b"")
+    store.set(f"read/{rank()}", "")
     # The store may live in the first process, and must not end before the others have read it.
     _wait(store, [f"read/{number}" for number in range(count) if came[number]])
     return reports
 
 
-def _wait(store: dist.Store, keys: list[str]) -> None:
+def _wait(store: "Store", keys: list[str]) -> None:
     """Wait for keys, which may not all come."""
     try:
         store.wait(keys, START)
@@ -122,7 +126,7 @@ def _wait(store: dist.Store, keys: list[str]) -> None:
         return
 
 
-def _start_group(store: dist.Store, device: str) -> None:
+def _start_group(store: "Store", device: str) -> None:
     """Connect the processes; tensors on CPUs can be sent whatever the device is."""
     if device == "cuda":
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
