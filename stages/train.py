@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import reward_model.common.environment  # noqa: F401
 
-# Both come before torch.
 # isort: split
 import numpy as np
 import pandas as pd
@@ -41,14 +41,15 @@ from reward_model.evaluation.calibration import JUDGED, UNSEEN_FILE, reliable_te
 from reward_model.evaluation.margins import log_loss, of_one_kind, read_labels
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.batching import pairs_to_groups
-from reward_model.modeling.devices import fsdp_enabled, world_size
+from reward_model.modeling.devices import choose_device, fsdp_enabled, world_size
 from reward_model.modeling.head import reward_head, scale_head
 from reward_model.modeling.model import load_reward_model, save_reward_model
 from reward_model.params import TrainParams, load_params
 from reward_model.scoring.inference import prepare_for_scoring, score_sides
 from reward_model.training.callbacks import say
-from reward_model.training.checkpoints import FOLDER, Checkpoints, training_key
+from reward_model.training.checkpoints import FOLDER, Checkpoints, hash_loaded_code, training_key
 from reward_model.training.distributed import is_main_process
+from reward_model.training.meeting import DEVICE, joining_processes, part_processes
 from reward_model.training.run import train
 from reward_model.training.start import build_starting_model, kept_layers
 
@@ -61,16 +62,21 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "tokenizers", 
 
 
 def main() -> None:
-    params = load_params().train
-    rows = read_training_rows(TOKENS, params.degenerate_weight)
-    pairs = [row for row in rows if row["weight"] > 0]
-    validation = read_parquet(TOKENS / "validation.parquet")
-    encoder = Encoder.load(TOKENS / "tokenizer")
-    model = build_starting_model(BASE, encoder, params, ProbeWeights.load(PROBE))
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-    checkpoints = open_checkpoints(params, versions)
+    with joining_processes() as shared:
+        params = load_params().train
+        rows = read_training_rows(TOKENS, params.degenerate_weight)
+        pairs = [row for row in rows if row["weight"] > 0]
+        validation = read_parquet(TOKENS / "validation.parquet")
+        encoder = Encoder.load(TOKENS / "tokenizer")
+        model = build_starting_model(BASE, encoder, params, ProbeWeights.load(PROBE))
+        facts = training_facts(params, versions)
+        shared |= facts | shared_facts(params)
+    checkpoints = Checkpoints(FOLDER / training_key(facts))
     result = train(model, encoder, pairs, params, checkpoints, validation, CURVE)
+    part_processes()
     if not is_main_process():
+        checkpoints.remove_unused()
         return
     with new_folder(Path("models/reward")) as folder:
         rewards = score_copy(model, encoder, result.weights, params, folder, validation)
@@ -139,24 +145,33 @@ def score_copy(
         return score_sides(trained, rows, pad_token_id, SCORED_PROMPTS, "validation")
 
 
-def open_checkpoints(params: TrainParams, versions: dict[str, str]) -> Checkpoints:
-    """The checkpoints of trainings that differ from this one in nothing that matters to the weights."""
+def training_facts(params: TrainParams, versions: dict[str, str]) -> dict[str, Any]:
+    """What decides the weights that a training ends with, by name."""
     others = ("device", "report_to", "save_steps", "temperature_scaling")
-    decisive = {name: value for name, value in asdict(params).items() if name not in others}
-    # The depth and not the probe: another device computes the features a little differently.
-    decisive |= {
+    decisive = {f"train.{name}": value for name, value in asdict(params).items() if name not in others}
+    inputs = [TOKENS / f"{name}.parquet" for name in ("train", DEGENERATE, "validation")]
+    return {
+        **decisive,
+        # The depth and not the probe: another device computes the features a little differently.
         "layers": kept_layers(BASE, params, ProbeWeights.load(PROBE)),
         "world_size": world_size(),
         "fsdp": fsdp_enabled(),
+        **{path.as_posix(): hash_file(path) for path in inputs},
+        BASE.as_posix(): hash_folder(BASE),
+        "stages/train.py": hash_file(Path(__file__)),
+        **versions,
+        **hash_loaded_code(),
     }
-    inputs = {
-        "tokens": hash_file(TOKENS / "train.parquet"),
-        "degenerate": hash_file(TOKENS / f"{DEGENERATE}.parquet"),
-        "validation": hash_file(TOKENS / "validation.parquet"),
-        "base": hash_folder(BASE),
-        "script": hash_file(Path(__file__)),
+
+
+def shared_facts(params: TrainParams) -> dict[str, Any]:
+    """What must be the same in all processes besides, by name."""
+    return {
+        **{f"train.{name}": value for name, value in asdict(params).items()},
+        PROBE.as_posix(): hash_file(PROBE),
+        f"{TOKENS}/tokenizer": hash_folder(TOKENS / "tokenizer"),
+        DEVICE: choose_device(params.device).type,
     }
-    return Checkpoints(FOLDER / training_key(decisive, inputs, versions))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ Scores the same shards three times on a Ray cluster of this machine, one thread 
 and with two of which one is killed (SIGKILL) at random moments. The last line is JSON: `rows`, `seconds_1` and
 `seconds_2` from the first row to the last, without the start, `speedup` (seconds_1 / seconds_2), `kills`, and `equal`:
 whether the three have the same bytes. Needs Ray (`pip install '.[ray]'`). Writes no tracked file.
+
+With `--memory` it scores the shards once, with two workers, and the JSON has `rows`, `seconds` and `worker_mb`: the
+most memory that a worker had for itself, without what processes share.
 """
 
 import argparse
@@ -34,8 +37,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--model", type=Path, default=Path("models/export"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     chance = random.Random(options.seed)
+    if options.memory:
+        print(json.dumps(measure_memory(options, chance)))
+        return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_shards(folder / "in", options.rows, options.shards, chance)
@@ -58,6 +65,16 @@ def main() -> None:
     )
 
 
+def measure_memory(options: argparse.Namespace, chance: random.Random) -> dict[str, float]:
+    """What two workers take of memory for the rows."""
+    peaks: dict[int, int] = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_shards(folder / "in", options.rows, options.shards, chance)
+        seconds, _ = score(options, folder, "two", workers=2, peaks=peaks)
+    return {"rows": options.rows, "seconds": seconds, "worker_mb": max(peaks.values()) / 1e6}
+
+
 def write_shards(folder: Path, rows: int, shards: int, chance: random.Random) -> None:
     """Pairs of random words; the first shard has half of the rows."""
     folder.mkdir()
@@ -73,9 +90,17 @@ def words(chance: random.Random) -> str:
 
 
 def score(
-    options: argparse.Namespace, folder: Path, name: str, workers: int, moments: Sequence[float] = ()
+    options: argparse.Namespace,
+    folder: Path,
+    name: str,
+    workers: int,
+    moments: Sequence[float] = (),
+    peaks: dict[int, int] | None = None,
 ) -> tuple[float, int]:
-    """Seconds from the first row to the last, and how many workers were killed: at `moments`, from the first row on."""
+    """Seconds from the first row to the last, and how many workers were killed: at `moments`, from the first row on.
+
+    `peaks` is filled with the most memory of each worker, by its process, in bytes.
+    """
     command = [sys.executable, "stages/score.py", "--model", str(options.model), "--workers", str(workers)]
     command += ["--input", str(folder / "in"), "--output", str(folder / name)]
     log = folder / f"{name}.log"
@@ -92,21 +117,37 @@ def score(
             end = now
         if start and not end and waiting and now - start >= waiting[0] and kill_worker(process.pid):
             waiting.pop(0)
+        if peaks is not None:
+            note_memory(process.pid, peaks)
     if process.returncode or start is None or end is None:
         raise SystemExit(f"{name}: score.py ended with status {process.returncode}:\n{log.read_text()}")
     return end - start, len(moments) - len(waiting)
 
 
+def find_workers(driver: int) -> list[psutil.Process]:
+    """The workers that `driver` has started and that run."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(driver).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if process.name().startswith(WORKER) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+    return found
+
+
 def kill_worker(driver: int) -> bool:
     """Kill one of the workers that `driver` has started; False if there is none just now."""
-    found = []
-    for process in psutil.Process(driver).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if process.name().startswith(WORKER) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+    found = find_workers(driver)
     if found:
         random.choice(found).kill()
     return bool(found)
+
+
+def note_memory(driver: int, peaks: dict[int, int]) -> None:
+    """Take down the memory of the workers, where it is more than it was before."""
+    for worker in find_workers(driver):
+        with suppress(psutil.NoSuchProcess):
+            peaks[worker.pid] = max(peaks.get(worker.pid, 0), worker.memory_full_info().uss)
 
 
 def read_shards(folder: Path) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ PRINT_KEY = """
 import sys
 sys.path.insert(0, "stages")
 import train
-print(train.open_checkpoints(train.load_params().train, {}).folder)
+print(train.training_key(train.training_facts(train.load_params().train, {})))
 """
 
 

@@ -471,9 +471,8 @@ IN_TWO_PROCESSES = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "sta
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("environment", [{}, FSDP], ids=["ddp", "fsdp"])
-def test_two_processes_train_as_one_with_the_same_effective_batch(
-    project: Project, environment: dict[str, str]
+def test_two_processes_with_a_share_of_the_model_each_train_as_one_with_the_same_effective_batch(
+    project: Project,
 ) -> None:
     """Prompts with three comparisons each: what fills up the shares counts for nothing. Killed, they go on exactly."""
     write_rows(project.folder / "data/own/pairs.jsonl", compared_with_each_other(40))
@@ -484,7 +483,7 @@ def test_two_processes_train_as_one_with_the_same_effective_batch(
     project.stage("train")
     one, weights_of_one = project.read("metrics/train.json"), weights(project)
     project.set_params({"train.gradient_accumulation_steps": 1})
-    result = project.run(*IN_TWO_PROCESSES, env=os.environ | environment)
+    result = project.run(*IN_TWO_PROCESSES, env=os.environ | FSDP)
     assert result.returncode == 0, result.stderr[-2000:]
     two, weights_of_two = project.read("metrics/train.json"), weights(project)
     assert two["effective_batch"] == one["effective_batch"] == 8
@@ -496,17 +495,17 @@ def test_two_processes_train_as_one_with_the_same_effective_batch(
         [sys.executable, *IN_TWO_PROCESSES],
         cwd=project.folder,
         stderr=subprocess.DEVNULL,
-        env=os.environ | environment,
+        env=os.environ | FSDP,
     )
     while not [path for path in states(project) if path.name == "step-9"]:  # in the third epoch, of four steps each
         assert process.poll() is None
         time.sleep(0.01)
     saved = next(path for path in states(project) if path.name == "step-9")
-    assert len(list(saved.glob("*/__*_0.distcp"))) == (4 if environment else 0)  # a share of each, of two things
+    assert len(list(saved.glob("*/__*_0.distcp"))) == 4  # a share of each, of two things
     for each in [*psutil.Process(process.pid).children(recursive=True), process]:
         each.kill()
     process.wait()
-    result = project.run(*IN_TWO_PROCESSES, env=os.environ | environment)
+    result = project.run(*IN_TWO_PROCESSES, env=os.environ | FSDP)
     assert "resumes from" in result.stderr
     for name, expected in weights_of_two.items():
         torch.testing.assert_close(weights(project)[name], expected, rtol=0, atol=1e-5, msg=name)
@@ -587,14 +586,8 @@ def test_another_kind_of_sharding_is_refused(
     for variable, value in ({"WORLD_SIZE": "2"} | FSDP | environment).items():
         monkeypatch.setenv(variable, value)
     with pytest.raises(UserError, match=part):
-        distributed.require_known_sharding(PARAMS)
+        distributed.require_known_sharding()
         distributed.setup_fsdp(cast(Any, None), cast(Any, NOT_SHARDED), Compute(torch.device("cpu"), torch.float32))
-
-
-def test_lora_is_not_sharded(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match=r"train\.lora does not go with FSDP"):
-        run(tiny_base, lora=dataclasses.replace(PARAMS.lora, enabled=True))
 
 
 def test_a_state_of_another_kind_of_launch_is_not_taken_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -605,7 +598,7 @@ def test_a_state_of_another_kind_of_launch_is_not_taken_up(project: Project, mon
     for launch in ({}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}):
         for variable, value in launch.items():
             monkeypatch.setenv(variable, value)
-        keys.add(train_stage.open_checkpoints(PARAMS, {}).folder)
+        keys.add(train_stage.training_key(train_stage.training_facts(PARAMS, {})))
     assert len(keys) == 3
 
 

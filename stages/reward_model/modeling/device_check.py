@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from reward_model.common.errors import UserError, first_line
 from reward_model.contract.encoder import Group
 from reward_model.modeling.batching import Batch
-from reward_model.modeling.devices import choose_device, choose_dtype, world_size
+from reward_model.modeling.devices import choose_device, choose_dtype
 from reward_model.modeling.forward import hidden_states, last_states, share_prefixes, to_device
+from reward_model.modeling.processes import gather, rank
 
 GROUPS = 3  # pairs that are computed on both
 PROBED = 64  # parameters, the smallest, whose gradients are compared: they lie all through the model
@@ -49,7 +50,7 @@ def choose_compute(
 ) -> Compute:
     """The wanted device and precision if the device passes the check, else float32 on it, else the CPU.
 
-    Several processes are not checked: they would have to agree on what to do about a fault.
+    Several processes take what passes the check on all of them.
 
     Args:
         model: in float32 on the CPU, where it stays.
@@ -63,18 +64,25 @@ def choose_compute(
         UserError: the device is not on this machine, or does not give the model back.
     """
     wanted = choose_device(device)
-    dtype = choose_dtype(precision, wanted)
-    if wanted.type == "cpu" or world_size() > 1:
+    dtype = _agreed_dtype(choose_dtype(precision, wanted))
+    if wanted.type == "cpu":
         return Compute(wanted, dtype)
     problems: list[str] = []
     for candidate in dict.fromkeys((dtype, torch.float32)):
-        fault = check_device(model, groups[:GROUPS], pad_token_id, wanted, candidate, gradients=gradients)
-        if fault is None:
+        found = gather(check_device(model, groups[:GROUPS], pad_token_id, wanted, candidate, gradients=gradients))
+        faults = [fault for fault in found if fault is not None]
+        if not faults:
             return Compute(wanted, candidate, tuple(problems))
-        problems.append(f"{wanted.type} in {str(candidate).removeprefix('torch.')}: {fault}")
-        print(f"the device check failed on {problems[-1]}", file=sys.stderr)
+        problems.append(f"{wanted.type} in {str(candidate).removeprefix('torch.')}: {faults[0]}")
+        if rank() == 0:
+            print(f"the device check failed on {problems[-1]}", file=sys.stderr)
     cpu = torch.device("cpu")
-    return Compute(cpu, choose_dtype(precision, cpu), tuple(problems))
+    return Compute(cpu, _agreed_dtype(choose_dtype(precision, cpu)), tuple(problems))
+
+
+def _agreed_dtype(dtype: torch.dtype) -> torch.dtype:
+    """bfloat16 if all processes would have it."""
+    return torch.bfloat16 if all(gather(dtype == torch.bfloat16)) else torch.float32
 
 
 def check_device(

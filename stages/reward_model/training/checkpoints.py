@@ -49,11 +49,11 @@ class Checkpoints:
         """Take up the state that was written to `staging`, and drop all but the last few."""
         written = self.staging / f"checkpoint-{step}"
         write_checksums(written)
-        target = self._path(step)
+        target = self.path(step)
         shutil.rmtree(target, ignore_errors=True)
         written.replace(target)
         for old in self._steps()[:-KEPT]:
-            shutil.rmtree(self._path(old), ignore_errors=True)
+            shutil.rmtree(self.path(old), ignore_errors=True)
 
     def keep_best(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Write the best weights so far. Older ones stay in the checkpoints that were made with them."""
@@ -82,7 +82,7 @@ class Checkpoints:
     def latest(self) -> Path | None:
         """The last whole state; a damaged one is skipped with a line for the one before."""
         for step in reversed(self._steps()):
-            path = self._path(step)
+            path = self.path(step)
             try:
                 check_checksums(path)
             except UserError:
@@ -97,26 +97,31 @@ class Checkpoints:
         with suppress(OSError):  # it holds others' states, or is a link or a disk of its own
             self.folder.parent.rmdir()
 
-    def _path(self, step: int) -> Path:
+    def remove_unused(self) -> None:
+        """Remove what is left where no checkpoints are kept, as on a node that does not share the main one's disk."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step is."""
         return self.folder / f"step-{step}"
 
+    def step(self, path: Path) -> int:
+        """The step of a checkpoint."""
+        return int(path.name.removeprefix("step-"))
+
     def _steps(self) -> list[int]:
-        return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
+        return sorted(map(self.step, self.folder.glob("step-*")))
 
 
-def training_key(params: Mapping[str, Any], inputs: Mapping[str, str], versions: Mapping[str, str]) -> str:
-    """The same 16 digits for trainings that give the same weights.
-
-    Args:
-        params: of the training.
-        inputs: hashes of what it reads.
-        versions: of the packages that compute it.
-    """
-    everything = json.dumps([dict(params), dict(inputs), dict(versions), _hash_loaded_code()], sort_keys=True)
-    return hashlib.sha256(everything.encode()).hexdigest()[:16]
+def training_key(facts: Mapping[str, Any]) -> str:
+    """The same 16 digits for trainings that give the same weights, which `facts` decide."""
+    return hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _hash_loaded_code() -> dict[str, str]:
+def hash_loaded_code() -> dict[str, str]:
     """The hash of each module of the package that this process has imported, but for params: its values are known."""
     files = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("reward_model.")}
     return {name: hash_file(Path(path)) for name, path in files.items() if path and name != "reward_model.params"}

@@ -52,6 +52,7 @@ def reward_config(params: TrainParams, compute: Compute, folder: Path, steps: in
         greater_is_better=False,
         report_to=[name for name in params.report_to if name != "dvclive"] or "none",  # that is added with settings
         disable_tqdm=True,
+        ddp_broadcast_buffers=False,  # they are constants; and a process out of memory may not come to send them
         dataloader_pin_memory=compute.device.type == "cuda",
         remove_unused_columns=False,
     )

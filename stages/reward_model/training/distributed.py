@@ -4,7 +4,6 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from accelerate import PartialState
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel
@@ -13,7 +12,7 @@ from reward_model.common.errors import UserError
 from reward_model.modeling.device_check import Compute
 from reward_model.modeling.devices import world_size
 from reward_model.modeling.head import reward_head
-from reward_model.params import TrainParams
+from reward_model.modeling.processes import rank
 
 if TYPE_CHECKING:
     from reward_model.training.trainer import PairTrainer
@@ -32,17 +31,15 @@ FSDP_SETTINGS = {
 
 def is_main_process() -> bool:
     """Whether this is the one process of a launch that writes the outputs."""
-    return PartialState().is_main_process
+    return rank() == 0
 
 
-def require_known_sharding(params: TrainParams) -> None:
+def require_known_sharding() -> None:
     """Refuse what has not been tested with FSDP.
 
     Raises:
-        UserError: LoRA, a single process, or another configuration of accelerate than the README's.
+        UserError: a single process, or another configuration of accelerate than the README's.
     """
-    if params.lora.enabled:
-        raise UserError("train.lora does not go with FSDP: set train.lora.enabled: false, or launch without FSDP")
     if world_size() == 1:
         raise UserError("FSDP needs several processes: launch without it, or with num_processes: 2 or more")
     for variable, (default, wanted) in FSDP_SETTINGS.items():
@@ -74,3 +71,10 @@ def full_state_dict(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     weights = cast(dict[str, torch.Tensor], get_model_state_dict(model, options=options))
     # What was gathered on CPUs has no storage of its own until it is copied.
     return {name: weights.pop(name).clone() for name in list(weights)}
+
+
+def unshard(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> None:
+    """Give a model that holds shares of its weights all of them, as `full_state_dict` has them; it computes no more."""
+    for name in dict(model.named_parameters()):
+        module, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(module), attribute, torch.nn.Parameter(weights[name]))

@@ -8,8 +8,10 @@ from peft.tuners.lora import LoraModel
 from transformers import PreTrainedModel
 
 from reward_model.common.errors import UserError, first_line
+from reward_model.modeling.devices import fsdp_enabled
 from reward_model.modeling.head import reward_head
 from reward_model.params import LoraParams
+from reward_model.training.distributed import is_main_process
 
 ADAPTER_NAME = "reward"
 
@@ -38,5 +40,7 @@ def lora_adapters(model: PreTrainedModel, params: LoraParams) -> Iterator[LoraMo
         raise UserError(f"train.lora.target_modules does not fit the base: {first_line(error)}") from None
     reward_head(model).requires_grad_(True)
     yield adapted
+    if fsdp_enabled() and not is_main_process():  # the main one alone has the whole weights
+        return
     adapted.merge_and_unload()
     model.requires_grad_(True)

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
+from peft.tuners.lora import LoraModel
 from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 
@@ -21,6 +22,7 @@ from reward_model.modeling.batching import MAX_RESPONSES_PER_GROUP, Layout, pair
 from reward_model.modeling.device_check import Compute, choose_compute
 from reward_model.modeling.devices import choose_dtype, fsdp_enabled, world_size
 from reward_model.modeling.forward import get_layout, rewards, share_prefixes
+from reward_model.modeling.processes import telling_of_lost_processes
 from reward_model.params import TrainParams
 from reward_model.training.adapter import Adapter
 from reward_model.training.callbacks import EvaluationCallback, ProgressBar, ResumeAndStopCallback, say
@@ -34,7 +36,7 @@ from reward_model.training.config import (
     training_plan,
 )
 from reward_model.training.curve import EVAL_KEYS, CurveCallback, build_curve
-from reward_model.training.distributed import is_main_process, require_known_sharding, setup_fsdp
+from reward_model.training.distributed import is_main_process, require_known_sharding, setup_fsdp, unshard
 from reward_model.training.freezing import freeze_layers
 from reward_model.training.interrupt import StopRequest, catch_stop_signals
 from reward_model.training.lean_layers import lean_layers
@@ -42,6 +44,7 @@ from reward_model.training.loggers import dvclive_callback
 from reward_model.training.lora import ADAPTER_NAME, lora_adapters
 from reward_model.training.oom import DeviceFailed, release_memory
 from reward_model.training.rankings import count_rankings
+from reward_model.training.resuming import agreed_checkpoint
 from reward_model.training.sampler import PairCollator, labelled_row
 from reward_model.training.trainer import PairTrainer
 from reward_model.training.validation import MIN_PROMPTS, Validation
@@ -94,10 +97,19 @@ class Training:
         trainer = self._trainer(compute, layout)
         if fsdp_enabled():
             setup_fsdp(self.model, trainer, compute)
-        latest = self.checkpoints.latest()
+        with agreed_checkpoint(self.checkpoints) as latest:
+            self._run(trainer, compute, latest)
+        if self.stop.requested and trainer.state.global_step < trainer.state.max_steps and not trainer.stopped_early:
+            say(f"interrupted: checkpoint {trainer.state.global_step} is saved, and the same command resumes from it")
+            raise KeyboardInterrupt
+        return trainer
+
+    def _run(self, trainer: PairTrainer, compute: Compute, latest: Path | None) -> None:
+        """Train from the start, or from a checkpoint."""
         if latest is not None:
             trainer.restore_counts(latest)
-            say(f"resumes from {latest}")
+            if is_main_process():
+                say(f"resumes from {latest}")
         labelled = sum(number < trainer.labelled for number in trainer.plan.comparisons)
         progress = ProgressBar(trainer, labelled)
         trainer.add_callback(progress)
@@ -109,7 +121,7 @@ class Training:
         if trainer.validation is not None and interval is not None:
             trainer.add_callback(EvaluationCallback(interval))
         trainer.add_callback(ResumeAndStopCallback(trainer, self.stop))
-        with closing(progress.bar), lean_layers(self.model):
+        with closing(progress.bar), lean_layers(self.model), telling_of_lost_processes():
             try:
                 trainer.train(resume_from_checkpoint=None if latest is None else str(latest))
             except DeviceFailed as failure:
@@ -122,10 +134,6 @@ class Training:
                 failure = DeviceFailed(first_line(error))
                 self._require_state(trainer, failure)
                 raise failure from None
-        if self.stop.requested and trainer.state.global_step < trainer.state.max_steps and not trainer.stopped_early:
-            say(f"interrupted: checkpoint {trainer.state.global_step} is saved, and the same command resumes from it")
-            raise KeyboardInterrupt
-        return trainer
 
     def _require_state(self, trainer: PairTrainer, failure: DeviceFailed) -> None:
         if trainer.state.global_step and self.checkpoints.latest() is None:
@@ -205,7 +213,7 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint is saved.
     """
     if fsdp_enabled():
-        require_known_sharding(params)
+        require_known_sharding()
     check_options(params)
     groups, pad_token_id = pairs_to_groups(pairs), encoder.contract.pad_token_id
     compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
@@ -222,9 +230,17 @@ def train(
         training = Training(model, encoder, pairs, evaluated, params, checkpoints, compact_ids, stop, curve_file)
         trainer, compute = _train_where_possible(training, compute)
         weights = trainer.restore_best()
-        adapter = None if adapted is None else Adapter.copy_from(adapted, ADAPTER_NAME)
+        adapter = None if adapted is None else _copy_adapter(adapted, model, weights)
+    weights = model.state_dict() if adapter is not None and weights else weights  # merged
     summary = summarize(trainer, params, compute, get_layout(model))
     return TrainingResult(summary, build_curve(trainer.state.log_history), trainer.unseen_margins(), weights, adapter)
+
+
+def _copy_adapter(adapted: LoraModel, model: PreTrainedModel, weights: dict[str, torch.Tensor] | None) -> Adapter:
+    """The adapter as trained; `weights` if the model holds only a share of each, to be merged into its whole ones."""
+    if weights:
+        unshard(model, weights)
+    return Adapter.copy_from(adapted, ADAPTER_NAME)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 from reward_model.common.errors import UserError, first_line
 from reward_model.common.files import is_disk_trouble
 from reward_model.modeling.devices import fsdp_enabled
+from reward_model.modeling.processes import gather
 from reward_model.params import TrainParams
 from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import Checkpoints
@@ -84,18 +85,33 @@ class SavingTrainer(RewardTrainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """As the trainer's, but whole or not at all; without space for it training goes on."""
         step = self.state.global_step
+        folder = self.checkpoints.staging / f"checkpoint-{step}"
         reason = self._try_write(lambda: super(SavingTrainer, self)._save_checkpoint(model, trial))
         if self.is_world_process_zero() and reason is None:
-            reason = self._try_write(lambda: self._save_counts(self.checkpoints.staging / f"checkpoint-{step}"))
+            reason = self._try_write(lambda: self._save_counts(folder))
+        random_states = self._gather_random_states(folder)
         failed = self._any_process(reason is not None)
         if not self.is_world_process_zero():
             return
         if not failed:
-            reason = self._try_write(lambda: self.checkpoints.keep(step))
+            reason = self._try_write(lambda: self._keep(step, random_states))
         if failed or reason is not None:
             shutil.rmtree(self.checkpoints.staging, ignore_errors=True)
             reason = reason or "another process has the reason"
             say(f"checkpoint {step} cannot be saved ({reason}): training continues, and cannot resume from there")
+
+    def _gather_random_states(self, folder: Path) -> dict[Path, bytes]:
+        """The files of the random generators of all processes: other nodes may have theirs on disks of their own."""
+        if self.accelerator.num_processes == 1:
+            return {}
+        own = folder / f"rng_state_{self.accelerator.process_index}.pth"
+        contents = gather(own.read_bytes() if own.exists() else b"")
+        return {folder / f"rng_state_{number}.pth": content for number, content in enumerate(contents)}
+
+    def _keep(self, step: int, random_states: dict[Path, bytes]) -> None:
+        for path, content in random_states.items():
+            path.write_bytes(content)
+        self.checkpoints.keep(step)
 
     def _any_process(self, failed: bool) -> bool:
         """Whether it is so on any process; all meet here."""

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from reward_model.common.errors import UserError, first_line
 from reward_model.modeling.batching import Batch
+from reward_model.modeling.devices import fsdp_enabled
+from reward_model.modeling.processes import gather
 from reward_model.params import TrainParams
 from reward_model.training.callbacks import say
 from reward_model.training.checkpoints import Checkpoints
@@ -101,14 +103,17 @@ class PairTrainer(SavingTrainer):
     def training_step(
         self, model: torch.nn.Module, inputs: Step, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Add a step's gradients; if memory runs out, all of them anew, in smaller parts."""
+        """Add a step's gradients; if memory runs out on a process, all of them anew on each, in smaller parts."""
         loss, fault = self._attempt(model, inputs, num_items_in_batch)
-        while fault is not None:
+        while (fault := self._fault_anywhere(fault)) is not None:
             self._step_down(fault)
             # Some parameters may hold the gradients of half a backward pass.
             model.zero_grad()
             self._micro_losses.clear()
             loss, fault = self._attempt(model, inputs, num_items_in_batch)
+        if self.adds_up_last:
+            # A backward pass that adds nothing to the gradients: the row is the one that counts for nothing.
+            super().training_step(model, self._collate([len(self.pair_ids)]), num_items_in_batch)
         self._end_step()
         return loss
 
@@ -190,8 +195,8 @@ class PairTrainer(SavingTrainer):
         parts = [part for numbers in step.micro_batches for part in self._parts(numbers)]
         try:
             for place, part in enumerate(parts):
-                # Processes add up their gradients once, after the last.
-                is_last = place == len(parts) - 1
+                # Processes add up their gradients once: after the last, or when all have computed theirs.
+                is_last = place == len(parts) - 1 and not self.adds_up_last
                 with nullcontext() if is_last else self.accelerator.no_sync(cast(Any, model)):
                     loss += super().training_step(model, self._collate(part), weight)
         except (RuntimeError, MemoryError) as error:
@@ -204,6 +209,16 @@ class PairTrainer(SavingTrainer):
                 raise DeviceFailed(fault) from None
             return loss, fault
         return loss, None
+
+    @property
+    def adds_up_last(self) -> bool:
+        """Whether processes meet only after each has computed a step; those of FSDP meet in every layer."""
+        return self.accelerator.num_processes > 1 and not fsdp_enabled()
+
+    def _fault_anywhere(self, fault: str | None) -> str | None:
+        """What a process ran out of memory with in this attempt, the first of them; None if none did."""
+        faults = gather(fault) if self.adds_up_last else [fault]
+        return next((each for each in faults if each is not None), None)
 
     def _parts(self, numbers: MicroBatch) -> Iterator[MicroBatch]:
         """What is computed at a time; a ranking's comparisons stay together, since its loss is one."""
@@ -229,17 +244,17 @@ class PairTrainer(SavingTrainer):
 
         Raises:
             DeviceFailed: nothing is left to give up on this device.
-            UserError: likewise, on the CPU; or several processes would have to step down together.
+            UserError: likewise, on the CPU or with several processes; or FSDP's processes cannot agree on it.
         """
         step = self.state.global_step + 1
-        if self.accelerator.num_processes > 1:
+        if fsdp_enabled():
             raise UserError(
                 f"out of memory in step {step} ({fault}): set train.per_device_train_batch_size lower and "
                 "train.gradient_accumulation_steps as much higher"
             )
         release_memory()
         done = self.memory_fallback.step_down()
-        if done is None and not self.on_cpu:
+        if done is None and not self.on_cpu and self.accelerator.num_processes == 1:
             raise DeviceFailed(f"out of memory with one pair at a time ({fault})")
         if done is None:
             raise UserError(
@@ -249,7 +264,8 @@ class PairTrainer(SavingTrainer):
         if self.memory_fallback.checkpointing:
             cast(Any, self.model).activation_checkpointing_enable()
         self.step_downs.append({"step": step, "done": done})
-        say(f"out of memory in step {step}: {done} from here on")
+        if self.is_world_process_zero():
+            say(f"out of memory in step {step}: {done} from here on")
 
     def _end_step(self) -> None:
         found = torch.cat(self._micro_losses)
