@@ -29,7 +29,7 @@ API_KEY_VARIABLE = "REWARD_MODEL_API_KEY"
 
 def main() -> None:
     arguments = parse_arguments()
-    arguments.model = find_model(arguments.model)
+    name, arguments.model = arguments.model, find_model(arguments.model)
     try:
         import uvicorn
 
@@ -41,20 +41,25 @@ def main() -> None:
     limits = read_limits(arguments)
     with listen(arguments.host, arguments.port) as listener:
         manager = RewardModelManager(
-            arguments.device, arguments.dtype, arguments.batch_size, backend(arguments), normalize=arguments.normalize
+            arguments.device,
+            arguments.dtype,
+            arguments.batch_size,
+            backend(arguments),
+            normalize=arguments.normalize,
+            max_length=arguments.max_length,
         )
         manager.load_trained_model(arguments.model)
         for note in manager.notes:
             print(f"note: {note}", file=sys.stderr)
         config = uvicorn.Config(
-            build_app(manager.scorer, arguments.model, limits),
+            build_app(manager.scorer, arguments.model, name, limits),
             log_level="warning",
             access_log=False,
             ws="none",
             server_header=False,
             timeout_graceful_shutdown=int(limits.seconds) + 1,
         )
-        print(f"{arguments.model} ({manager.computes_on}) on {url(listener)}, Ctrl-C ends", file=sys.stderr, flush=True)
+        print(f"{name} ({manager.computes_on}) on {url(listener)}, Ctrl-C ends", file=sys.stderr, flush=True)
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -84,6 +89,9 @@ def parse_arguments() -> argparse.Namespace:
     how.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="as in score.py")
     how.add_argument("--dtype", choices=["fp32", "bf16", "auto"], default="fp32", help="as in score.py")
     how.add_argument("--batch-size", type=positive, default=8, help="prompts computed at a time (%(default)s)")
+    how.add_argument(
+        "--max-length", type=positive, metavar="N", help="tokens after which texts are cut, as in score.py"
+    )
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-body-mb", type=positive, default=2, help="megabytes of a request (%(default)s)")
     limits.add_argument("--max-texts", type=positive, default=256, help="texts of a request (%(default)s)")

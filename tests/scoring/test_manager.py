@@ -16,6 +16,7 @@ from reward_model import RewardModelManager
 from reward_model.common.errors import UserError
 from reward_model.common.files import read_jsonl, write_checksums
 from reward_model.common.tables import read_parquet
+from reward_model.contract.encoder import Encoder
 from reward_model.modeling.batching import packed_batch, pairs_to_groups
 from reward_model.modeling.forward import rewards, share_prefixes
 from reward_model.modeling.model import load_reward_model
@@ -117,6 +118,26 @@ def test_a_comparison_is_calibrated_and_says_what_is_noise(manager: RewardModelM
     assert result.within_noise == (result.margin <= calibration.noise_margin)
     same = manager.compare_responses(PROMPT, "good", "good")
     assert (same.preferred, same.probability_a, same.within_noise) == ("tie", pytest.approx(0.5, abs=1e-3), True)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_texts_are_cut_to_a_lower_limit_by_the_same_rule(trained: Project, tmp_path: Path, backend: str) -> None:
+    export = trained.folder / "models/export"
+    limited = RewardModelManager(device="cpu", backend=backend, max_length=64)
+    limited.load_trained_model(export)
+    prompt = [{"role": "user", "content": "word " * 100}]
+    encoded = Encoder.load(export).with_max_length(64).encode(prompt, ["good cat"])  # type: ignore[arg-type]
+    assert encoded.is_cut
+    [[expected]] = limited.scorer.rewards([encoded.ids])
+    assert limited.get_reward_score("good cat", "word " * 100) == pytest.approx(expected, abs=1e-4)
+    assert limited.notes == ["texts are cut to 64 tokens, although the model takes 160"]
+    whole = RewardModelManager(device="cpu", backend=backend, max_length=160)
+    whole.load_trained_model(export)
+    assert (whole.notes, whole.max_length) == ([], 160)
+    assert whole.scorer.fingerprint != limited.scorer.fingerprint
+    for wrong, message in ((161, "161 is more than the 160 tokens that .* takes"), (7, "must be 8 tokens or more")):
+        with pytest.raises(UserError, match=message):
+            RewardModelManager(device="cpu", backend=backend, max_length=wrong).load_trained_model(export)
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnx"])

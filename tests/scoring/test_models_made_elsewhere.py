@@ -115,7 +115,7 @@ def test_the_limit_is_the_models_and_nothing_is_claimed_of_its_margins(
     captured = capsys.readouterr()
     note, cuts = captured.err.splitlines()[-2:]
     assert note.startswith("note: the model was not made here: ") and "up to 64 tokens; it is not calibrated" in note
-    assert cuts.startswith("note: longer than the 64 tokens that the model takes")
+    assert cuts.startswith("note: longer than the limit of 64 tokens")
     assert "probability " not in captured.out and "is preferred (margin" in captured.out
     monkeypatch.setattr("sys.argv", [*asked, "--responses", "good", "bad", "--json"])
     score.main()

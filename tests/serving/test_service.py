@@ -39,7 +39,9 @@ def manager(export: Path) -> RewardModelManager:
 
 @pytest.fixture(scope="module")
 def client(manager: RewardModelManager, export: Path) -> Iterator[TestClient]:
-    with TestClient(build_app(manager.scorer, export, LIMITS), raise_server_exceptions=False) as client:
+    with TestClient(
+        build_app(manager.scorer, export, "hub:some/model", LIMITS), raise_server_exceptions=False
+    ) as client:
         yield client
 
 
@@ -169,8 +171,8 @@ def test_a_bad_request_gets_a_line_of_json(client: TestClient, path: str, body: 
 
 
 def test_the_key_is_needed_for_all_but_health(manager: RewardModelManager, export: Path) -> None:
-    with TestClient(build_app(manager.scorer, export, Limits(api_key="secret"))) as client:
-        assert client.get("/health").json()["model"] == str(export)
+    with TestClient(build_app(manager.scorer, export, "hub:some/model", Limits(api_key="secret"))) as client:
+        assert client.get("/health").json()["model"] == "hub:some/model"
         for path in ("/metrics", "/openapi.json"):
             assert client.get(path).status_code == 401
             assert client.get(path, headers=KEY).status_code == 200

@@ -6,6 +6,8 @@ Defaults only: what the user has set is kept. fetch.py leaves it out, since it m
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def _keep_freed_memory() -> None:
@@ -19,6 +21,20 @@ def _keep_freed_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)
 
 
+@contextmanager
+def hub_reachable() -> Iterator[None]:
+    """Let the Hugging Face libraries reach the hub while the block runs, unless the user has said otherwise."""
+    from huggingface_hub import constants  # seldom wanted, and slow to import
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before and not _IS_OFFLINE_BY_DEFAULT
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+_IS_OFFLINE_BY_DEFAULT = "HF_HUB_OFFLINE" not in os.environ
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
