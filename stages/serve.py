@@ -89,9 +89,7 @@ def parse_arguments() -> argparse.Namespace:
     how.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="as in score.py")
     how.add_argument("--dtype", choices=["fp32", "bf16", "auto"], default="fp32", help="as in score.py")
     how.add_argument("--batch-size", type=positive, default=8, help="prompts computed at a time (%(default)s)")
-    how.add_argument(
-        "--max-length", type=positive, metavar="N", help="tokens after which texts are cut, as in score.py"
-    )
+    how.add_argument("--max-length", type=positive, metavar="N", help="tokens to cut texts to, as in score.py")
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-body-mb", type=positive, default=2, help="megabytes of a request (%(default)s)")
     limits.add_argument("--max-texts", type=positive, default=256, help="texts of a request (%(default)s)")

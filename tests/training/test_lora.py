@@ -131,10 +131,8 @@ def test_the_stage_saves_a_plain_model_that_the_export_loads(project: Project) -
     expected = read_parquet(project.folder / "data/evaluation/heldout.parquet")[0]["chosen_reward"]
     assert float(result.stdout) == pytest.approx(expected, abs=1e-4)
     checks = project.read("metrics/export.json")
-    assert {name: check["max_abs_diff"] < 1e-4 for name, check in checks.items()} == {
-        "safetensors": True,
-        "adapter": True,
-    }
+    assert checks.keys() == {"safetensors", "adapter"}
+    assert all(check["max_abs_diff"] < 1e-4 for check in checks.values())
 
 
 @pytest.mark.parametrize("wrong", [[], "", 3, None, [""], ["q_proj", 2], "(unclosed"], ids=str)

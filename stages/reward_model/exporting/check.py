@@ -56,17 +56,9 @@ def score_in_new_process(model: Path, pairs: Path, backend: str, base: Path | No
     Raises:
         UserError: the model cannot be loaded.
     """
-    on_base = [] if base is None else [str(base.resolve())]
-    command = [
-        sys.executable,
-        "-m",
-        "reward_model.exporting.check",
-        str(model.resolve()),
-        str(pairs.resolve()),
-        backend,
-    ]
+    arguments = [str(model.resolve()), str(pairs.resolve()), backend, *([str(base.resolve())] if base else [])]
     result = subprocess.run(
-        [*command, *on_base],
+        [sys.executable, "-m", "reward_model.exporting.check", *arguments],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

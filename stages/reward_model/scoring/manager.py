@@ -128,14 +128,12 @@ class RewardModelManager:
         if self.normalize and not (calibration.pairs and calibration.reward_std):
             raise UserError(f"{folder} has no mean and deviation of rewards, so they cannot be normalized")
         fingerprint = f"{model_digest(folder)} {backend.name}{' z-scores' if self.normalize else ''}"
-        limit = encoder.contract.max_length
-        if self._max_length not in (None, limit):
-            if self._max_length > limit:
-                raise UserError(
-                    f"the max length {self._max_length} is more than the {limit} tokens that {folder} takes"
-                )
-            encoder = encoder.with_max_length(self._max_length)
-            fingerprint += f", up to {self._max_length} tokens"
+        limit, wanted = encoder.contract.max_length, self._max_length
+        if wanted is not None and wanted != limit:
+            if wanted > limit:
+                raise UserError(f"the max length {wanted} is more than the {limit} tokens that {folder} takes")
+            encoder = encoder.with_max_length(wanted)
+            fingerprint += f", up to {wanted} tokens"
         given = calibration.of_z_scores() if self.normalize else calibration
         z_scores_by = calibration if self.normalize else None
         self._scorer = Scorer(backend, encoder, given, self.batch_size, fingerprint, z_scores_by)
