@@ -34,6 +34,7 @@ def derive_encoder(folder: Path) -> Encoder:
     require_reward_model(folder)
     config = _read_config(folder)
     tokenizer = load_transformers_tokenizer(folder)
+    _require_embeddings(config, tokenizer, folder)
     pad_token_id = config.pad_token_id
     template = _read_template(tokenizer, folder)
     end = _encode_probe(tokenizer, template, folder)[-1]
@@ -56,6 +57,16 @@ def _read_config(folder: Path) -> PreTrainedConfig:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder} has no config that transformers can read: {first_line(error)}") from None
     return config.get_text_config()
+
+
+def _require_embeddings(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Refuse a tokenizer with ids that the model has no embeddings for."""
+    last = max(tokenizer.get_vocab().values(), default=-1)
+    if last >= config.vocab_size:
+        raise UserError(
+            f"{folder}: its tokenizer has token {last} ({tokenizer.convert_ids_to_tokens(last)}), "
+            f"the model has embeddings for {config.vocab_size} tokens: they are not of one model"
+        )
 
 
 def _read_template(tokenizer: PreTrainedTokenizerFast, folder: Path) -> str:
