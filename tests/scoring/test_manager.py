@@ -96,6 +96,18 @@ def test_a_reward_does_not_depend_on_batch_or_order(
         assert comparison.reward_a == pytest.approx(expected[pair["id"]], abs=1e-4)
 
 
+def test_responses_given_one_by_one_get_their_rewards(manager: RewardModelManager, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"question {number % 3} about red cat dog?", "response": f"good answer: {'cat ' * number}"}
+        for number in range(20)
+    ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    manager.score_file(tmp_path / "rows.jsonl", tmp_path / "scored.jsonl")
+    for row, scored in zip(rows, read_jsonl(tmp_path / "scored.jsonl"), strict=True):
+        expected = manager.get_reward_score(row["response"], row["prompt"])
+        assert scored["reward"] == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_ranking_is_best_first_and_agrees_with_comparisons(manager: RewardModelManager) -> None:
     responses = ["bad tree", "good answer: cat dog", "bad tree", "good"]
     ranking = manager.rank_responses(PROMPT, responses)

@@ -34,7 +34,7 @@ def hub_reachable() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-_IS_OFFLINE_BY_DEFAULT = "HF_HUB_OFFLINE" not in os.environ
+_IS_OFFLINE_BY_DEFAULT = os.environ.keys().isdisjoint({"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"})
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
