@@ -55,7 +55,7 @@ class RewardModelManager:
                 where it is installed.
             normalize: give rewards as z-scores: 0 is the mean reward of the validation responses, 1 their standard
                 deviation. Models that were not evaluated cannot be loaded then.
-            max_length: tokens that texts are cut to, prompt included; None: all that the model takes, which is the most.
+            max_length: tokens that texts are cut to; None: all that the model takes, which is the most.
 
         Raises:
             UserError: an argument is out of range.
