@@ -202,6 +202,11 @@ REMOTE_CODE = changed_config(
         (changed_config(architectures=3), "is a model (of an architecture that its config does not name)"),
         (changed_head(bias=torch.ones(1)), "that the head of LlamaForSequenceClassification has not: score.bias"),
         (changed_head(weight=torch.full((1, 32), torch.nan)), "has weights that are not finite: score.weight"),
+        (changed_config(hidden_size="many"), "has no config that transformers can read: "),
+        (
+            changed_config(quantization_config={"quant_method": "gptq", "bits": 4}),
+            "is not a model that can be loaded: ",
+        ),
         (fewer_embeddings, "its tokenizer has a token "),
     ],
     ids=[
@@ -218,6 +223,8 @@ REMOTE_CODE = changed_config(
         "damaged",
         "bias",
         "not finite",
+        "size of a wrong type",
+        "quantized",
         "tokenizer of another",
     ],
 )
