@@ -15,6 +15,7 @@ from conftest import Project, write_rows
 from reward_model import RewardModelManager
 from reward_model.common.errors import UserError
 from reward_model.common.files import read_jsonl, write_checksums
+from reward_model.common.messages import Message
 from reward_model.common.tables import read_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.batching import packed_batch, pairs_to_groups
@@ -137,8 +138,8 @@ def test_texts_are_cut_to_a_lower_limit_by_the_same_rule(trained: Project, tmp_p
     export = trained.folder / "models/export"
     limited = RewardModelManager(device="cpu", backend=backend, max_length=64)
     limited.load_trained_model(export)
-    prompt = [{"role": "user", "content": "word " * 100}]
-    encoded = Encoder.load(export).with_max_length(64).encode(prompt, ["good cat"])  # type: ignore[arg-type]
+    prompt = [Message(role="user", content="word " * 100)]
+    encoded = Encoder.load(export).with_max_length(64).encode(prompt, ["good cat"])
     assert encoded.is_cut
     [[expected]] = limited.scorer.rewards([encoded.ids])
     assert limited.get_reward_score("good cat", "word " * 100) == pytest.approx(expected, abs=1e-4)
