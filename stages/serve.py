@@ -11,7 +11,6 @@ GET  /health, /metrics, /openapi.json
 """
 
 import argparse
-import importlib.util
 import os
 import socket
 import sys
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from reward_model.cli.command_line import Parser
 from reward_model.common.errors import UserError, run
-from reward_model.scoring.model_folder import find_model, has_onnx
+from reward_model.scoring.model_folder import find_model
 
 if TYPE_CHECKING:
     from reward_model.serving.limits import Limits
@@ -44,7 +43,7 @@ def main() -> None:
             arguments.device,
             arguments.dtype,
             arguments.batch_size,
-            backend(arguments),
+            arguments.backend,
             normalize=arguments.normalize,
             max_length=arguments.max_length,
         )
@@ -84,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
         "--backend",
         choices=["auto", "torch", "onnx"],
         default="auto",
-        help="auto: onnx on the CPU if the model has it and onnxruntime is there, else torch",
+        help="onnx starts in a second or two, torch computes faster what comes together; auto: torch if it is there",
     )
     how.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="as in score.py")
     how.add_argument("--dtype", choices=["fp32", "bf16", "auto"], default="fp32", help="as in score.py")
@@ -126,13 +125,6 @@ def read_limits(arguments: argparse.Namespace) -> "Limits":
         seconds=arguments.timeout,
         api_key=api_key,
     )
-
-
-def backend(arguments: argparse.Namespace) -> str:
-    """The backend asked for; by itself onnx where nothing asks for torch, since it starts in a second."""
-    on_cpu = arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
-    exported = has_onnx(arguments.model) and importlib.util.find_spec("onnxruntime") is not None
-    return "onnx" if arguments.backend == "auto" and on_cpu and exported else arguments.backend
 
 
 def listen(host: str, number: int) -> socket.socket:

@@ -1,6 +1,6 @@
 """The server under many clients, beside score.py on a file of the same rows.
 
-    python tests/performance/serve_load.py [--clients 50] [--seconds 60] [--backend torch] [--model models/export]
+    python tests/performance/serve_load.py [--clients 50] [--seconds 60] [--backend onnx] [--model models/export]
 
 Each client sends pairs of its own over one connection, one after another, and compares every answer with the rewards
 that score.py gave for them. The last line is JSON: `requests`, `errors` (no answer, or another status than 200),
@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--backend", choices=["onnx", "torch"], default="onnx")
+    parser.add_argument("--backend", choices=["onnx", "torch"], default="torch")
     parser.add_argument("--model", default="models/export")
     options = parser.parse_args()
     how = ["--model", options.model, "--backend", options.backend]
