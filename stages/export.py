@@ -5,8 +5,8 @@
 
 The folder holds safetensors, config, tokenizer with its chat template, the scoring contract, the calibration,
 checksums, metadata.json, a model card (README.md), and by `export.onnx` ONNX files, by `export.adapter` the adapter.
-Each of the models is loaded again in a fresh process; if its rewards are not those of the trained model, nothing is
-exported.
+Each of the models, and the adapter on its base, is loaded again in a fresh process; if its rewards are not those of the
+trained model, nothing is exported.
 """
 
 import argparse
@@ -96,10 +96,13 @@ def check_artefacts(folder: Path, params: ExportParams) -> dict[str, dict[str, f
     artefacts = {"safetensors": ("torch", "*.safetensors", params.dtype == "fp32")}
     if params.onnx != "none":
         artefacts["onnx"] = ("onnx", "*.onnx*", params.onnx == "fp32")
+    if params.adapter:
+        artefacts["adapter"] = ("adapter", f"{ADAPTER_FOLDER}/*.safetensors", True)
     checks = {}
     for name, (backend, files, exact) in artefacts.items():
         size = sum(path.stat().st_size for path in folder.glob(files))
-        check = compare(score_in_new_process(folder, HELDOUT_PAIRS, backend), expected, size)
+        base = BASE if backend == "adapter" else None
+        check = compare(score_in_new_process(folder, HELDOUT_PAIRS, backend, base), expected, size)
         require(name, check, exact=exact)
         checks[name] = asdict(check)
     return checks

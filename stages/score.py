@@ -53,20 +53,25 @@ EXAMPLES = [
 
 def main() -> None:
     arguments = parse_arguments()
-    arguments.model = find_model(arguments.model)
+    name, arguments.model = arguments.model, find_model(arguments.model)
     if arguments.workers is not None:
         score_shards(arguments)
         return
     from reward_model.scoring.manager import RewardModelManager
 
     manager = RewardModelManager(
-        arguments.device, arguments.dtype, arguments.batch_size, backend(arguments), normalize=arguments.normalize
+        arguments.device,
+        arguments.dtype,
+        arguments.batch_size,
+        backend(arguments),
+        normalize=arguments.normalize,
+        max_length=arguments.max_length,
     )
     manager.load_trained_model(arguments.model)
     for note in manager.notes:
         print(f"note: {note}", file=sys.stderr)
     if arguments.interactive:
-        interact(manager, arguments.model)
+        interact(manager, name)
     elif arguments.input is not None:
         score_file(manager, arguments)
     elif arguments.prompt is None and arguments.text is None:
@@ -175,6 +180,12 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=8,
         help="prompts computed at a time, with up to eight of their responses (%(default)s)",
+    )
+    how.add_argument(
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="cut what is longer than N tokens, prompt included (default: all that the model takes, which is the most)",
     )
 
 
@@ -311,6 +322,7 @@ def score_shards(arguments: argparse.Namespace) -> None:
         arguments.batch_size,
         arguments.backend,
         arguments.normalize,
+        arguments.max_length,
     )
     try:
         report, max_length = ray_scoring.score_shards(
@@ -329,13 +341,13 @@ def tell_report(report: "FileReport", output: str, max_length: int) -> None:
         rows = f"{report.rows - report.errors} of {rows}, the others have an `error`"
     print(f"{rows} -> {output}", file=sys.stderr)
     if report.cut:
-        limit = f"the {max_length} tokens that the model takes"
+        limit = f"the limit of {max_length} tokens"
         print(f"note: {report.cut} rows were longer than {limit}, and were cut to fit", file=sys.stderr)
     if report.errors:
         raise SystemExit(1)
 
 
-def interact(manager: "RewardModelManager", model: Path) -> None:
+def interact(manager: "RewardModelManager", model: str) -> None:
     """Ask until the user leaves."""
     from reward_model.cli.interactive import InteractiveSession, asker
 

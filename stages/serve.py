@@ -11,7 +11,6 @@ GET  /health, /metrics, /openapi.json
 """
 
 import argparse
-import importlib.util
 import os
 import socket
 import sys
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from reward_model.cli.command_line import Parser
 from reward_model.common.errors import UserError, run
-from reward_model.scoring.model_folder import find_model, has_onnx
+from reward_model.scoring.model_folder import find_model
 
 if TYPE_CHECKING:
     from reward_model.serving.limits import Limits
@@ -29,7 +28,7 @@ API_KEY_VARIABLE = "REWARD_MODEL_API_KEY"
 
 def main() -> None:
     arguments = parse_arguments()
-    arguments.model = find_model(arguments.model)
+    name, arguments.model = arguments.model, find_model(arguments.model)
     try:
         import uvicorn
 
@@ -41,20 +40,25 @@ def main() -> None:
     limits = read_limits(arguments)
     with listen(arguments.host, arguments.port) as listener:
         manager = RewardModelManager(
-            arguments.device, arguments.dtype, arguments.batch_size, backend(arguments), normalize=arguments.normalize
+            arguments.device,
+            arguments.dtype,
+            arguments.batch_size,
+            arguments.backend,
+            normalize=arguments.normalize,
+            max_length=arguments.max_length,
         )
         manager.load_trained_model(arguments.model)
         for note in manager.notes:
             print(f"note: {note}", file=sys.stderr)
         config = uvicorn.Config(
-            build_app(manager.scorer, arguments.model, limits),
+            build_app(manager.scorer, arguments.model, name, limits),
             log_level="warning",
             access_log=False,
             ws="none",
             server_header=False,
             timeout_graceful_shutdown=int(limits.seconds) + 1,
         )
-        print(f"{arguments.model} ({manager.computes_on}) on {url(listener)}, Ctrl-C ends", file=sys.stderr, flush=True)
+        print(f"{name} ({manager.computes_on}) on {url(listener)}, Ctrl-C ends", file=sys.stderr, flush=True)
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -79,11 +83,12 @@ def parse_arguments() -> argparse.Namespace:
         "--backend",
         choices=["auto", "torch", "onnx"],
         default="auto",
-        help="auto: onnx on the CPU if the model has it and onnxruntime is there, else torch",
+        help="onnx starts in a second or two, torch computes faster what comes together; auto: torch if it is there",
     )
     how.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="as in score.py")
     how.add_argument("--dtype", choices=["fp32", "bf16", "auto"], default="fp32", help="as in score.py")
     how.add_argument("--batch-size", type=positive, default=8, help="prompts computed at a time (%(default)s)")
+    how.add_argument("--max-length", type=positive, metavar="N", help="tokens to cut texts to, as in score.py")
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-body-mb", type=positive, default=2, help="megabytes of a request (%(default)s)")
     limits.add_argument("--max-texts", type=positive, default=256, help="texts of a request (%(default)s)")
@@ -120,13 +125,6 @@ def read_limits(arguments: argparse.Namespace) -> "Limits":
         seconds=arguments.timeout,
         api_key=api_key,
     )
-
-
-def backend(arguments: argparse.Namespace) -> str:
-    """The backend asked for; by itself onnx where nothing asks for torch, since it starts in a second."""
-    on_cpu = arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
-    exported = has_onnx(arguments.model) and importlib.util.find_spec("onnxruntime") is not None
-    return "onnx" if arguments.backend == "auto" and on_cpu and exported else arguments.backend
 
 
 def listen(host: str, number: int) -> socket.socket:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Project
+from hub_stand_in import serve_hub
 from reward_model import RewardModelManager
 from reward_model.cli.interactive import InteractiveSession
 
@@ -40,7 +41,7 @@ def session(
     manager: RewardModelManager, capsys: pytest.CaptureFixture[str], *lines: str, end: type[BaseException] = EOFError
 ) -> tuple[str, str]:
     """What a session with these lines prints to stdout and stderr."""
-    InteractiveSession(manager, Path("models/export"), typed(*lines, end=end)).run()
+    InteractiveSession(manager, "models/export", typed(*lines, end=end)).run()
     captured = capsys.readouterr()
     return captured.out, captured.err
 
@@ -56,7 +57,7 @@ def test_one_two_and_more_responses(manager: RewardModelManager, capsys: pytest.
 def test_what_is_cut_is_told(manager: RewardModelManager, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = session(manager, capsys, "Q", "good", "word " * 1000, "")
     assert "preferred" in out
-    assert "note: longer than the 160 tokens" in err
+    assert "note: longer than the limit of 160 tokens" in err
     assert "tokens from the middle of response 2" in err
 
 
@@ -112,6 +113,21 @@ def test_piped_lines(trained: Project) -> None:
     assert "prompt> " in result.stderr
     assert "prompt> " not in result.stdout
     assert "Traceback" not in result.stderr
+
+
+def test_models_of_the_hub_by_their_names(trained: Project, tmp_path: Path) -> None:
+    """The second is fetched once what keeps the libraries off the hub has been imported."""
+    export = trained.folder / "models/export"
+    with serve_hub({"models/some/model": export, "models/other/model": export}) as address:
+        environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        inherited = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+        command = ["stages/score.py", "--model", "hub:some/model", "--interactive", "--backend", "onnx"]
+        lines = "/model\n/model hub:other/model\n/model hub:no/such\nQ\ngood\n\n"
+        result = trained.run(*command, input=lines, env=inherited | environment)
+    assert (result.returncode, result.stdout[:7]) == (0, "reward ")
+    assert "model hub:some/model (onnx, cpu)" in result.stderr
+    assert "model hub:other/model (onnx, cpu)" in result.stderr
+    assert "error: cannot fetch no/such at main" in result.stderr
 
 
 def read_until(terminal: int, sign: str, seconds: float = 90) -> str:

@@ -1,13 +1,12 @@
-"""The server under many clients, beside score.py on a file of the same rows, and its start beside score.py's.
+"""The server under many clients, beside score.py on a file of the same rows.
 
-    python tests/performance/serve_load.py [--clients 50] [--seconds 60] [--backend torch] [--model models/export]
+    python tests/performance/serve_load.py [--clients 50] [--seconds 60] [--backend onnx] [--model models/export]
 
 Each client sends pairs of its own over one connection, one after another, and compares every answer with the rewards
 that score.py gave for them. The last line is JSON: `requests`, `errors` (no answer, or another status than 200),
 `wrong` (a reward more than 1e-4 away), `max_abs_diff`, `p50_s` and `p99_s` of a request, `texts_per_s`,
 `file_texts_per_s` of score.py with the same backend on a file, without its start, once before the clients and once
-after, `throughput_ratio` of the two, and the seconds from the command to the first reward, the least of three:
-`cold_start_s` of the server, `score_cold_start_s` of score.py. Writes no tracked file.
+after, and `throughput_ratio` of the two. Writes no tracked file.
 """
 
 import argparse
@@ -26,7 +25,6 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-ROUNDS = 3
 PAIRS_PER_CLIENT = 2
 TOLERANCE = 1e-4
 ASKED = ("prompt", "chosen", "rejected")
@@ -72,12 +70,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--backend", choices=["onnx", "torch"], default="onnx")
+    parser.add_argument("--backend", choices=["onnx", "torch"], default="torch")
     parser.add_argument("--model", default="models/export")
     options = parser.parse_args()
     how = ["--model", options.model, "--backend", options.backend]
-    score_starts = [timed_score(["--text", "hello", *how]) for _ in range(ROUNDS)]
-    server_starts = [time_server_start(how) for _ in range(ROUNDS)]
     pairs, seconds_before = score_file(make_pairs(options.clients * PAIRS_PER_CLIENT), how)
     with server(how) as port:
         start = time.perf_counter()
@@ -90,8 +86,7 @@ def main() -> None:
         seconds = time.perf_counter() - start
     _, seconds_after = score_file(pairs, how)
     file_rate = 4 * (len(pairs) - 1) / (seconds_before + seconds_after)
-    found = figures(clients, seconds, file_rate)
-    print(json.dumps(found | {"cold_start_s": min(server_starts), "score_cold_start_s": min(score_starts)}))
+    print(json.dumps(figures(clients, seconds, file_rate)))
 
 
 def figures(clients: list[Client], seconds: float, file_rate: float) -> dict[str, float]:
@@ -151,14 +146,6 @@ def server(how: list[str]) -> Iterator[int]:
             yield int(line.partition("http://127.0.0.1:")[2].partition(",")[0])
         finally:
             process.terminate()
-
-
-def time_server_start(how: list[str]) -> float:
-    """Seconds from the command to the first reward."""
-    start = time.perf_counter()
-    with server(how) as port:
-        ask(http.client.HTTPConnection("127.0.0.1", port), {"text": "hello"})
-        return time.perf_counter() - start
 
 
 def ask(connection: http.client.HTTPConnection, row: Row) -> Row:

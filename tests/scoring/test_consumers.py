@@ -1,4 +1,4 @@
-"""The exported folder in the hands of its users: TRL's GRPO, and another machine without the project."""
+"""The exported folder in the hands of its users: TRL's GRPO and RLOO, and another machine without the project."""
 
 import json
 import os
@@ -15,6 +15,8 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.rloo_config import RLOOConfig
+from trl.trainer.rloo_trainer import RLOOTrainer
 
 from conftest import ROOT, Project
 from reward_model import RewardModelManager
@@ -22,23 +24,25 @@ from reward_model import RewardModelManager
 PROMPTS = ["What is the answer?", "Which one is good?", "Tell me more.", "Why?"]
 
 
-class Recorder(GRPOTrainer):
-    """Keeps what it rewarded, and how."""
+@pytest.mark.parametrize(("trainer_class", "config_class"), [(GRPOTrainer, GRPOConfig), (RLOOTrainer, RLOOConfig)])
+def test_trl_trains_with_the_contracts_rewards(
+    trained: Project, tiny_base: Path, tmp_path: Path, trainer_class: Any, config_class: Any
+) -> None:
+    rewarded: list[tuple[list[dict[str, str]], str, float]] = []
 
-    rewarded: list[tuple[list[dict[str, str]], str, float]]
+    class Recorder(trainer_class):
+        """Keeps what it rewarded, and how."""
 
-    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
-        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        for prompt, completion, reward in zip(prompts, completions, rewards[:, 0].tolist(), strict=True):
-            self.rewarded.append((prompt, completion[0]["content"], reward))
-        return rewards
+        def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+            for prompt, completion, reward in zip(prompts, completions, rewards[:, 0].tolist(), strict=True):
+                rewarded.append((prompt, completion[0]["content"], reward))
+            return rewards
 
-
-def test_grpo_trains_with_the_contracts_rewards(trained: Project, tiny_base: Path, tmp_path: Path) -> None:
     export = trained.folder / "models/export"
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(tiny_base, padding_side="left")
-    config = GRPOConfig(
+    config = config_class(
         output_dir=str(tmp_path),
         use_cpu=True,
         bf16=False,
@@ -57,14 +61,13 @@ def test_grpo_trains_with_the_contracts_rewards(trained: Project, tiny_base: Pat
         processing_class=tokenizer,
         train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": text}]} for text in PROMPTS]),
     )
-    trainer.rewarded = []
     trainer.train()
     manager = RewardModelManager(device="cpu", backend="torch")
     manager.load_trained_model(export)
     assert trainer.state.global_step == 2
-    assert len(trainer.rewarded) == 2 * 4
-    assert len({completion for _, completion, _ in trainer.rewarded}) > 2
-    for prompt, completion, reward in trainer.rewarded:
+    assert len(rewarded) == 2 * 4
+    assert len({completion for _, completion, _ in rewarded}) > 2
+    for prompt, completion, reward in rewarded:
         assert reward == pytest.approx(manager.get_reward_score(completion, prompt), abs=1e-4)
 
 

@@ -312,7 +312,7 @@ def test_resuming_with_another_input_or_model_is_refused(
             manager.score_file(write_as(tmp_path / "other.jsonl", other), target, resume=True)
     half = RewardModelManager(device="cpu", precision="bf16")
     half.load_trained_model(trained.folder / "models/export")
-    with pytest.raises(UserError, match="another model or precision"):
+    with pytest.raises(UserError, match="another model, precision or max length"):
         half.score_file(source, target, resume=True)
     # Without --resume it starts over.
     assert half.score_file(source, target) == FileReport(len(PAIRS), 0)

@@ -15,7 +15,9 @@ from conftest import Project, write_rows
 from reward_model import RewardModelManager
 from reward_model.common.errors import UserError
 from reward_model.common.files import read_jsonl, write_checksums
+from reward_model.common.messages import Message
 from reward_model.common.tables import read_parquet
+from reward_model.contract.encoder import Encoder
 from reward_model.modeling.batching import packed_batch, pairs_to_groups
 from reward_model.modeling.forward import rewards, share_prefixes
 from reward_model.modeling.model import load_reward_model
@@ -95,6 +97,18 @@ def test_a_reward_does_not_depend_on_batch_or_order(
         assert comparison.reward_a == pytest.approx(expected[pair["id"]], abs=1e-4)
 
 
+def test_responses_given_one_by_one_get_their_rewards(manager: RewardModelManager, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"question {number % 3} about red cat dog?", "response": f"good answer: {'cat ' * number}"}
+        for number in range(20)
+    ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    manager.score_file(tmp_path / "rows.jsonl", tmp_path / "scored.jsonl")
+    for row, scored in zip(rows, read_jsonl(tmp_path / "scored.jsonl"), strict=True):
+        expected = manager.get_reward_score(row["response"], row["prompt"])
+        assert scored["reward"] == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_ranking_is_best_first_and_agrees_with_comparisons(manager: RewardModelManager) -> None:
     responses = ["bad tree", "good answer: cat dog", "bad tree", "good"]
     ranking = manager.rank_responses(PROMPT, responses)
@@ -117,6 +131,26 @@ def test_a_comparison_is_calibrated_and_says_what_is_noise(manager: RewardModelM
     assert result.within_noise == (result.margin <= calibration.noise_margin)
     same = manager.compare_responses(PROMPT, "good", "good")
     assert (same.preferred, same.probability_a, same.within_noise) == ("tie", pytest.approx(0.5, abs=1e-3), True)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_texts_are_cut_to_a_lower_limit_by_the_same_rule(trained: Project, tmp_path: Path, backend: str) -> None:
+    export = trained.folder / "models/export"
+    limited = RewardModelManager(device="cpu", backend=backend, max_length=64)
+    limited.load_trained_model(export)
+    prompt = [Message(role="user", content="word " * 100)]
+    encoded = Encoder.load(export).with_max_length(64).encode(prompt, ["good cat"])
+    assert encoded.is_cut
+    [[expected]] = limited.scorer.rewards([encoded.ids])
+    assert limited.get_reward_score("good cat", "word " * 100) == pytest.approx(expected, abs=1e-4)
+    assert limited.notes == ["texts are cut to 64 tokens, although the model takes 160"]
+    whole = RewardModelManager(device="cpu", backend=backend, max_length=160)
+    whole.load_trained_model(export)
+    assert (whole.notes, whole.max_length) == ([], 160)
+    assert whole.scorer.fingerprint != limited.scorer.fingerprint
+    for wrong, message in ((161, "161 is more than the 160 tokens that .* takes"), (7, "must be 8 tokens or more")):
+        with pytest.raises(UserError, match=message):
+            RewardModelManager(device="cpu", backend=backend, max_length=wrong).load_trained_model(export)
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnx"])

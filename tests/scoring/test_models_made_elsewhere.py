@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -105,6 +106,20 @@ def test_it_is_scored_as_plain_transformers_does(
     assert type(model) is kind[1]
 
 
+def test_a_pad_token_that_the_model_does_not_know_is_text(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", pad_token_id=None)
+    expected = expected_rewards(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+    manager = RewardModelManager(device="cpu")
+    manager.load_trained_model(folder)
+    found = [manager.get_reward_score(chat[-1]["content"], cast(Any, chat[:-1])) for chat in CHATS]
+    assert found == pytest.approx(expected, abs=1e-4)
+    ids = RenderedTextEncoder(manager.scorer.encoder).encode("[PAD] [PAD]")
+    assert max(ids) < len(tokenizer) - 1
+
+
 def test_the_limit_is_the_models_and_nothing_is_claimed_of_its_margins(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +130,7 @@ def test_the_limit_is_the_models_and_nothing_is_claimed_of_its_margins(
     captured = capsys.readouterr()
     note, cuts = captured.err.splitlines()[-2:]
     assert note.startswith("note: the model was not made here: ") and "up to 64 tokens; it is not calibrated" in note
-    assert cuts.startswith("note: longer than the 64 tokens that the model takes")
+    assert cuts.startswith("note: longer than the limit of 64 tokens")
     assert "probability " not in captured.out and "is preferred (margin" in captured.out
     monkeypatch.setattr("sys.argv", [*asked, "--responses", "good", "bad", "--json"])
     score.main()
@@ -148,6 +163,21 @@ def adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
 
 
+def changed_head(**tensors: torch.Tensor) -> Callable[[Path], None]:
+    def build(folder: Path) -> None:
+        path = save_model(folder) / "model.safetensors"
+        head = {f"score.{name}": tensor for name, tensor in tensors.items()}
+        save_file(load_file(path) | head, path, {"format": "pt"})
+
+    return build
+
+
+def fewer_embeddings(folder: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(save_model(folder))
+    model.resize_token_embeddings(model.config.vocab_size - 1)
+    model.save_pretrained(folder)
+
+
 REMOTE_CODE = changed_config(
     architectures=["OwnRewardModel"], model_type="own", auto_map={"AutoModel": "modeling_own.OwnRewardModel"}
 )
@@ -170,6 +200,14 @@ REMOTE_CODE = changed_config(
         (lambda folder: folder.mkdir(), "no trained model in "),
         (changed_config(architectures=[]), "is a model (of an architecture that its config does not name)"),
         (changed_config(architectures=3), "is a model (of an architecture that its config does not name)"),
+        (changed_head(bias=torch.ones(1)), "that the head of LlamaForSequenceClassification has not: score.bias"),
+        (changed_head(weight=torch.full((1, 32), torch.nan)), "has weights that are not finite: score.weight"),
+        (changed_config(hidden_size="many"), "has no config that transformers can read: "),
+        (
+            changed_config(quantization_config={"quant_method": "gptq", "bits": 4}),
+            "is not a model that can be loaded: ",
+        ),
+        (fewer_embeddings, "its tokenizer has a token "),
     ],
     ids=[
         "five labels",
@@ -183,6 +221,11 @@ REMOTE_CODE = changed_config(
         "empty",
         "no architecture",
         "damaged",
+        "bias",
+        "not finite",
+        "size of a wrong type",
+        "quantized",
+        "tokenizer of another",
     ],
 )
 def test_what_cannot_be_scored_with_is_one_clear_line(

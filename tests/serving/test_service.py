@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from conftest import Project, make_pairs, write_rows
+from fuzzed_bodies import fuzzed_bodies
 from reward_model import RewardModelManager
 from reward_model.common.files import read_jsonl
 from reward_model.scoring.file_scoring import WANTED
@@ -39,7 +40,9 @@ def manager(export: Path) -> RewardModelManager:
 
 @pytest.fixture(scope="module")
 def client(manager: RewardModelManager, export: Path) -> Iterator[TestClient]:
-    with TestClient(build_app(manager.scorer, export, LIMITS), raise_server_exceptions=False) as client:
+    with TestClient(
+        build_app(manager.scorer, export, "hub:some/model", LIMITS), raise_server_exceptions=False
+    ) as client:
         yield client
 
 
@@ -168,9 +171,20 @@ def test_a_bad_request_gets_a_line_of_json(client: TestClient, path: str, body: 
     assert error in json.loads(answer.text)["error"]
 
 
+def test_whatever_the_body_is_the_server_has_an_answer(client: TestClient) -> None:
+    statuses = set()
+    for path, body in fuzzed_bodies(400, seed=0):
+        answer = client.post(path, content=body)
+        assert answer.status_code in (200, 400, 413, 422), (path, body, answer.text)
+        if answer.status_code != 200:
+            assert answer.text.count("\n") == 1 and set(json.loads(answer.text)) == {"error"}, (path, body)
+        statuses.add(answer.status_code)
+    assert statuses == {200, 400, 422}
+
+
 def test_the_key_is_needed_for_all_but_health(manager: RewardModelManager, export: Path) -> None:
-    with TestClient(build_app(manager.scorer, export, Limits(api_key="secret"))) as client:
-        assert client.get("/health").json()["model"] == str(export)
+    with TestClient(build_app(manager.scorer, export, "hub:some/model", Limits(api_key="secret"))) as client:
+        assert client.get("/health").json()["model"] == "hub:some/model"
         for path in ("/metrics", "/openapi.json"):
             assert client.get(path).status_code == 401
             assert client.get(path, headers=KEY).status_code == 200

@@ -215,7 +215,7 @@ def test_what_a_file_lost_to_cutting_is_told(command: Any, tmp_path: Path) -> No
     write_rows(tmp_path / "in.jsonl", [{"text": "good"}, {"text": "word " * 500}, {"prompt": "Q " * 500, "text": "A"}])
     result = command("--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
     assert result.status == 0
-    note = "note: 2 rows were longer than the 160 tokens that the model takes, and were cut to fit"
+    note = "note: 2 rows were longer than the limit of 160 tokens, and were cut to fit"
     assert result.err.splitlines()[-1] == note
 
 
@@ -302,7 +302,7 @@ def test_what_is_cut_from_texts_that_are_too_long_is_told_on_stderr(command: Any
     result = command("--text", "word " * 500)
     assert result.status == 0
     assert isinstance(float(result.out), float)
-    assert result.err.startswith("note: longer than the 160 tokens that the model takes; left out: ")
+    assert result.err.startswith("note: longer than the limit of 160 tokens; left out: ")
     assert result.err.endswith(" tokens from the middle of the text\n")
     result = command("--prompt", "word " * 500, "--response_a", "short", "--response_b", "no", "--json")
     assert json.loads(result.out)["preferred"] in ("a", "b", "tie")

@@ -47,7 +47,7 @@ def test_mistakes_are_a_line(trained: Project, fails: Any, monkeypatch: pytest.M
 
 
 def test_it_listens_here_alone_and_answers_what_it_has_taken_before_it_ends(trained: Project) -> None:
-    command = [sys.executable, "stages/serve.py", "--port", "0"]
+    command = [sys.executable, "stages/serve.py", "--port", "0", "--backend", "onnx"]
     with subprocess.Popen(command, cwd=trained.folder, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()

@@ -130,7 +130,9 @@ def test_the_stage_saves_a_plain_model_that_the_export_loads(project: Project) -
     assert result.returncode == 0, result.stderr
     expected = read_parquet(project.folder / "data/evaluation/heldout.parquet")[0]["chosen_reward"]
     assert float(result.stdout) == pytest.approx(expected, abs=1e-4)
-    assert project.read("metrics/export.json")["safetensors"]["max_abs_diff"] < 1e-4
+    checks = project.read("metrics/export.json")
+    assert checks.keys() == {"safetensors", "adapter"}
+    assert all(check["max_abs_diff"] < 1e-4 for check in checks.values())
 
 
 @pytest.mark.parametrize("wrong", [[], "", 3, None, [""], ["q_proj", 2], "(unclosed"], ids=str)

@@ -65,7 +65,7 @@ def cuts_report(manager: "RewardModelManager", prompt: Prompt, responses: Sequen
             cuts.append(f"{cut} tokens from the middle of {text}")
     if not cuts:
         return None
-    return f"note: longer than the {manager.max_length} tokens that the model takes; left out: {', '.join(cuts)}"
+    return f"note: longer than the limit of {manager.max_length} tokens; left out: {', '.join(cuts)}"
 
 
 def _verdict(result: Comparison, calibration: Calibration) -> str:

@@ -4,7 +4,6 @@ import importlib.util
 import io
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from reward_model.cli.display import comparison_report, cuts_report, ranking_report
 from reward_model.common.errors import UserError
@@ -18,7 +17,7 @@ two are compared, more are ranked.
                   keeps its lines
   a chat          @chat.json as the prompt: a file with a list of role and content
   earlier input   arrow up
-  /model [DIR]    say which model is used, or use another
+  /model [DIR]    say which model is used, or use another: a folder, or hub:NAME
   /again          start over with a new prompt
   /help, /quit    this text; leave (as do Ctrl-D and Ctrl-C)"""
 
@@ -32,11 +31,11 @@ class InteractiveSession:
 
     Args:
         manager: with its model loaded.
-        model: the folder that it was loaded from.
+        model: what it was loaded from, as `load_trained_model` takes it.
         ask: shows a label and returns what was typed; EOFError and KeyboardInterrupt end the session.
     """
 
-    def __init__(self, manager: RewardModelManager, model: Path, ask: Callable[[str], str]) -> None:
+    def __init__(self, manager: RewardModelManager, model: str, ask: Callable[[str], str]) -> None:
         self.manager = manager
         self.model = model
         self._ask = ask
@@ -97,7 +96,7 @@ class InteractiveSession:
         elif name == "/model":
             if argument:
                 self.manager.load_trained_model(argument.strip())
-                self.model = Path(argument.strip())
+                self.model = argument.strip()
             _say("; ".join([f"model {self.model} ({self.manager.computes_on})", *self.manager.notes]))
         else:
             _say(f"error: {name} is no command (/help tells which are; a space in front makes it text)")

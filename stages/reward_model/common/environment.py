@@ -6,6 +6,8 @@ Defaults only: what the user has set is kept. fetch.py leaves it out, since it m
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def _keep_freed_memory() -> None:
@@ -28,6 +30,20 @@ def _let_waiting_threads_sleep() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
+@contextmanager
+def hub_reachable() -> Iterator[None]:
+    """Let the Hugging Face libraries reach the hub while the block runs, unless the user has said otherwise."""
+    from huggingface_hub import constants  # seldom wanted, and slow to import
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before and not _IS_OFFLINE_BY_DEFAULT
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+_IS_OFFLINE_BY_DEFAULT = os.environ.keys().isdisjoint({"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"})
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

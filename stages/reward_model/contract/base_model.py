@@ -78,5 +78,5 @@ def _has_linear_head_by_default(model_type: str) -> bool:
 def _read_config(base: Path) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False, num_labels=1)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of whatever type: values of the wrong kind raise others than damaged JSON does
         raise UserError(f"{base} has no config that transformers can read: {first_line(error)}") from None

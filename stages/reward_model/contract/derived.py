@@ -1,18 +1,21 @@
 """The scoring contract of reward models made elsewhere, as their own files imply it."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from reward_model.common.errors import UserError, first_line
+from reward_model.common.files import read_json, write_json
 from reward_model.contract.base_tokenizer import load_transformers_tokenizer, with_fixed_date
 from reward_model.contract.chat_template import TemplateRefuses, render_chat
 from reward_model.contract.classifier import require_reward_model
 from reward_model.contract.encoder import (
     CONTRACT_VERSION,
     PROBE,
+    TOKENIZER_FILE,
     Encoder,
     ScoringContract,
     encode_text,
@@ -41,21 +44,38 @@ def derive_encoder(folder: Path) -> Encoder:
         # Transformers reads the reward at the last token that is no pad token.
         template = _without_last(template, str(tokenizer.convert_ids_to_tokens(end)))
         end = _encode_probe(tokenizer, template, folder)[-1]
+    vocabulary = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False).values()
+    _require_embeddings([*vocabulary, *_encode_probe(tokenizer, template, folder)], config.vocab_size, folder)
     tokenizer.chat_template = template
     # Without a pad token any other one fills batches.
     filler = end if pad_token_id is None or pad_token_id < 0 else pad_token_id
     contract = ScoringContract(CONTRACT_VERSION, _max_length(config, tokenizer), end, filler, hash_text(template))
     with TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
+        if len(tokenizer) > config.vocab_size:
+            _forget_tokens_from(config.vocab_size, Path(scratch))
         return Encoder(Path(scratch), contract)
 
 
 def _read_config(folder: Path) -> PreTrainedConfig:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of whatever type: values of the wrong kind raise others than damaged JSON does
         raise UserError(f"{folder} has no config that transformers can read: {first_line(error)}") from None
     return config.get_text_config()
+
+
+def _require_embeddings(ids: Iterable[int], tokens: int, folder: Path) -> None:
+    """Refuse a tokenizer that makes other ids of texts than the model has embeddings for."""
+    if (last := max(ids, default=0)) >= tokens:
+        raise UserError(f"{folder}: its tokenizer has a token {last}, its model has embeddings for {tokens}")
+
+
+def _forget_tokens_from(size: int, folder: Path) -> None:
+    """Take added tokens that the model has no embeddings for, a pad token most often, as text."""
+    tokenizer = read_json(folder / TOKENIZER_FILE)
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["id"] < size]
+    write_json(folder / TOKENIZER_FILE, tokenizer)
 
 
 def _read_template(tokenizer: PreTrainedTokenizerFast, folder: Path) -> str:

@@ -10,6 +10,7 @@ Needs neither torch nor transformers; `base_tokenizer` puts a base's tokenizer u
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -109,7 +110,9 @@ class Encoder:
 
     def with_max_length(self, max_length: int) -> "Encoder":
         """The same tokenizer with another limit."""
-        return Encoder(self.folder, replace(self.contract, max_length=max_length))
+        other = copy(self)
+        other.contract = replace(self.contract, max_length=max_length)
+        return other
 
     def encode(self, prompt: Sequence[Message], responses: Sequence[str]) -> EncodedResponses:
         """Encode each response as the assistant's answer to `prompt`, all cut alike to `max_length` tokens.

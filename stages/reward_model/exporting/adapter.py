@@ -38,7 +38,14 @@ def place_adapter(reward: Path, base: Path, folder: Path) -> None:
     target.mkdir()
     for path in sorted(source.iterdir()):
         link_or_copy(path, target / path.name)
-    # A pad token that was added to the vocabulary is not in the base.
-    tokens, of_base = (read_json(model / "config.json").get("vocab_size") for model in (reward, base))
-    changes = "" if tokens == of_base else f", vocab_size={of_base}, pad_token_id=None"
+    changes = "".join(f", {name}={value}" for name, value in base_config(reward, base).items())
     write_text(target / "README.md", README.format(changes=changes))
+
+
+def base_config(model: Path, base: Path) -> dict[str, int | None]:
+    """What the base's config has otherwise than that of the model trained on it, the number of layers apart.
+
+    A pad token that was added to the vocabulary is not in the base.
+    """
+    tokens, of_base = (read_json(folder / "config.json").get("vocab_size") for folder in (model, base))
+    return {} if tokens == of_base else {"vocab_size": of_base, "pad_token_id": None}

@@ -1,6 +1,6 @@
 """Whether an exported artefact gives the rewards of the trained model, as a fresh process finds it.
 
-python -m reward_model.exporting.check MODEL PAIRS BACKEND      prints the rewards of the pairs, as JSON
+python -m reward_model.exporting.check MODEL PAIRS BACKEND [BASE]      prints the rewards of the pairs, as JSON
 """
 
 import json
@@ -10,9 +10,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reward_model.common.errors import UserError, run
 from reward_model.common.files import read_jsonl
+from reward_model.contract.encoder import Encoder
+from reward_model.evaluation.calibration import Calibration
+
+if TYPE_CHECKING:
+    from reward_model.scoring.scorer import Scorer
 
 PAIRS = 100  # held-out pairs that are compared
 EXACT = 1e-4  # float32: no reward may differ by more
@@ -38,14 +44,21 @@ class ArtefactCheck:
     bytes: int
 
 
-def score_in_new_process(model: Path, pairs: Path, backend: str) -> Rewards:
+def score_in_new_process(model: Path, pairs: Path, backend: str, base: Path | None = None) -> Rewards:
     """The rewards that a fresh process gives the first pairs of a file of `data/pairs`, computed in float32.
+
+    Args:
+        model: a trained or exported model.
+        pairs: the file.
+        backend: torch, onnx, or adapter: the model's adapter on its base.
+        base: the base, for an adapter.
 
     Raises:
         UserError: the model cannot be loaded.
     """
+    arguments = [str(model.resolve()), str(pairs.resolve()), backend, *([str(base.resolve())] if base else [])]
     result = subprocess.run(
-        [sys.executable, "-m", "reward_model.exporting.check", str(model.resolve()), str(pairs.resolve()), backend],
+        [sys.executable, "-m", "reward_model.exporting.check", *arguments],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -95,17 +108,30 @@ def _ahead(rewards: Sequence[float]) -> bool:
     return chosen > rejected
 
 
-def main() -> None:
+def _load(model: str, backend: str) -> "Scorer":
     from reward_model.scoring.manager import RewardModelManager
 
-    model, pairs, backend = sys.argv[1:]
     manager = RewardModelManager(device="cpu", backend=backend)
     manager.load_trained_model(model)
+    return manager.scorer
+
+
+def _load_adapter(model: str, base: str) -> "Scorer":
+    from reward_model.exporting.adapter_backend import AdapterBackend
+    from reward_model.scoring.scorer import Scorer
+
+    return Scorer(AdapterBackend(Path(model), Path(base)), Encoder.load(Path(model)), Calibration(), 1, "")
+
+
+def main() -> None:
+    model, pairs, backend, *base = sys.argv[1:]
+    scorer = _load_adapter(model, *base) if backend == "adapter" else _load(model, backend)
     found: Rewards = []
     for pair in read_jsonl(Path(pairs)):
         with suppress(UserError):  # the tokenize stage counts the pairs that the chat template refuses
-            [comparison] = manager.score_pairs([pair])
-            found.append((comparison.reward_a, comparison.reward_b))
+            encoded = scorer.encode(pair["prompt"], [pair["chosen"], pair["rejected"]])
+            [(chosen, rejected)] = scorer.rewards([encoded.ids])
+            found.append((chosen, rejected))
         if len(found) == PAIRS:
             break
     print(json.dumps(found))

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, set_seed
 
 from reward_model.common.errors import UserError, first_line
@@ -32,7 +31,7 @@ def build_reward_model(base: Path, encoder: Encoder, seed: int, layers: int | No
         UserError: `base` is no such model that transformers can read, or has fewer layers.
     """
     set_seed(seed)
-    model, missing = _from_pretrained(base, layers)
+    model, missing, _ = _from_pretrained(base, layers)
     if lacking := missing - {f"{HEAD}.weight"}:
         raise UserError(f"{base} lacks weights of its architecture: {_some(lacking)}")
     if missing:
@@ -59,7 +58,7 @@ def load_reward_model(folder: Path) -> tuple[PreTrainedModel, Encoder]:
     saved = read_json(folder / "config.json").get("dtype")
     if saved != encoder.contract.precision:
         raise UserError(f"{folder}: the weights are {saved}, the scoring contract says {encoder.contract.precision}")
-    model, missing = _from_pretrained(folder)
+    model, missing, _ = _from_pretrained(folder)
     if missing:
         raise UserError(f"{folder} is not a trained reward model, it lacks {_some(missing)}: run `dvc repro`")
     return model.eval(), encoder
@@ -69,14 +68,19 @@ def load_reward_model_made_elsewhere(folder: Path) -> tuple[PreTrainedModel, Enc
     """Load any sequence classifier with one label in float32, ready to score, with the encoder that its files imply.
 
     Raises:
-        UserError: as `derive_encoder`, the weights cannot be loaded, or the head is no linear layer on the last token.
+        UserError: as `derive_encoder`, the weights cannot be loaded, or are not finite, or the head is no linear layer
+            on the last token.
     """
     encoder = derive_encoder(folder)
-    model, missing = _from_pretrained(folder)
+    model, missing, unexpected = _from_pretrained(folder)
     if not has_linear_head(model):
         raise UserError(f"{folder}: the head of {type(model).__name__} is no linear layer on the last token's state")
     if missing:
         raise UserError(f"{folder} lacks weights of its architecture: {_some(missing)}")
+    if of_head := {name for name in unexpected if name.startswith(HEAD)}:
+        raise UserError(f"{folder} has weights that the head of {type(model).__name__} has not: {_some(of_head)}")
+    if infinite := {name for name, weight in model.named_parameters() if not weight.isfinite().all()}:
+        raise UserError(f"{folder} has weights that are not finite: {_some(infinite)}")
     return model.eval(), encoder
 
 
@@ -99,8 +103,10 @@ def save_reward_model(
         shutil.copyfile(path, folder / path.name)
 
 
-def _from_pretrained(folder: Path, layers: int | None = None) -> tuple[PreTrainedModel, set[str]]:
-    """The model, cut to its first `layers` layers, and the names of the weights that its files lack, which are random.
+def _from_pretrained(folder: Path, layers: int | None = None) -> tuple[PreTrainedModel, set[str], set[str]]:
+    """The model, cut to its first `layers` layers, and names of weights.
+
+    First those that its files lack, which are random; then those in its files that it has no place for.
 
     Cut by its config, so that what is built is what every other loader builds from the saved model.
     """
@@ -121,8 +127,8 @@ def _from_pretrained(folder: Path, layers: int | None = None) -> tuple[PreTraine
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        return model, set(loading["missing_keys"])
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        return model, set(loading["missing_keys"]), set(loading["unexpected_keys"])
+    except Exception as error:  # of whatever type: quantized weights raise others than damaged ones do
         raise UserError(f"{folder} is not a model that can be loaded: {first_line(error)}") from None
 
 

@@ -305,7 +305,9 @@ def _state(fingerprint: str, target: str, resume: bool) -> Progress:
         return Progress(fingerprint=fingerprint)
     state = Progress(**read_json(path))
     if state.fingerprint != fingerprint:
-        raise UserError(f"{target} was begun with another model or precision: take that, or score without --resume")
+        raise UserError(
+            f"{target} was begun with another model, precision or max length: take that, or score without --resume"
+        )
     return state
 
 

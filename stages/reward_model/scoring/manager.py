@@ -5,15 +5,16 @@ Needs torch and transformers, or onnxruntime, once a model is loaded.
 
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import reward_model.common.environment  # noqa: F401
+from reward_model.common.environment import hub_reachable
 from reward_model.common.errors import UserError
 from reward_model.contract.encoder import EncodedResponses, Encoder
 from reward_model.data.row_formats import Columns, InvalidRow, parse_sides
 from reward_model.evaluation.calibration import Calibration
-from reward_model.scoring.model_folder import find_model, is_made_here, model_digest
+from reward_model.scoring.model_folder import HUB, find_model, is_made_here, model_digest
 from reward_model.scoring.prompts import Prompt
 from reward_model.scoring.scorer import Backend, Comparison, RankedResponse, Scorer
 
@@ -26,6 +27,7 @@ CHOICES = {
     "precision": ("fp32", "bf16", "auto"),
     "backend": ("auto", "torch", "onnx"),
 }
+MIN_LENGTH = 8  # tokens, as `tokenize.max_length`
 
 
 class RewardModelManager:
@@ -42,6 +44,7 @@ class RewardModelManager:
         backend: str = "auto",
         *,
         normalize: bool = False,
+        max_length: int | None = None,
     ) -> None:
         """Choose how to compute.
 
@@ -53,6 +56,7 @@ class RewardModelManager:
                 where it is installed.
             normalize: give rewards as z-scores: 0 is the mean reward of the validation responses, 1 their standard
                 deviation. Models that were not evaluated cannot be loaded then.
+            max_length: tokens that texts are cut to; None: all that the model takes, which is the most.
 
         Raises:
             UserError: an argument is out of range.
@@ -62,6 +66,8 @@ class RewardModelManager:
                 raise UserError(f"{name} {value!r} is none of {', '.join(CHOICES[name])}")
         if batch_size < 1:
             raise UserError(f"the batch size must be 1 or more, not {batch_size}")
+        if max_length is not None and max_length < MIN_LENGTH:
+            raise UserError(f"the max length must be {MIN_LENGTH} tokens or more, not {max_length}")
         if backend == "auto" and importlib.util.find_spec("torch") is None:
             backend = "onnx"
         if backend == "onnx" and (device in ("cuda", "mps") or precision == "bf16"):
@@ -71,8 +77,10 @@ class RewardModelManager:
         self.batch_size = batch_size
         self.backend = backend
         self.normalize = normalize
+        self._max_length = max_length
         self._scorer: Scorer | None = None
         self._made_here = True
+        self._limit_of_model = 0
 
     def load_trained_model(self, path: str | Path) -> tuple[Any, Any]:
         """Load the model that the scores come from. If that fails, the one loaded before stays.
@@ -81,7 +89,7 @@ class RewardModelManager:
         then what its files imply, and nothing is calibrated. It takes the backend torch.
 
         Args:
-            path: the model's folder; or hub:NAME or hub:NAME@REVISION, if the environment says HF_HUB_OFFLINE=0.
+            path: the model's folder; or hub:NAME or hub:NAME@REVISION.
 
         Returns:
             The sequence classifier (one label) and its tokenizer, whose chat template is part of the contract, as
@@ -89,9 +97,11 @@ class RewardModelManager:
 
         Raises:
             UserError: there is no reward model in `path`, its files are not those that were saved, the device is not
-                on this machine, the backend is not installed, or rewards cannot be normalized.
+                on this machine, the backend is not installed, rewards cannot be normalized, or the model takes fewer
+                tokens than `max_length`.
         """
-        folder = find_model(str(path))
+        with hub_reachable() if str(path).startswith(HUB) else nullcontext():
+            folder = find_model(str(path))
         return self._load_onnx(folder) if self.backend == "onnx" else self._load_torch(folder)
 
     def _load_torch(self, folder: Path) -> tuple[Any, Any]:
@@ -118,10 +128,17 @@ class RewardModelManager:
         if self.normalize and not (calibration.pairs and calibration.reward_std):
             raise UserError(f"{folder} has no mean and deviation of rewards, so they cannot be normalized")
         fingerprint = f"{model_digest(folder)} {backend.name}{' z-scores' if self.normalize else ''}"
+        limit, wanted = encoder.contract.max_length, self._max_length
+        if wanted is not None and wanted != limit:
+            if wanted > limit:
+                raise UserError(f"the max length {wanted} is more than the {limit} tokens that {folder} takes")
+            encoder = encoder.with_max_length(wanted)
+            fingerprint += f", up to {wanted} tokens"
         given = calibration.of_z_scores() if self.normalize else calibration
         z_scores_by = calibration if self.normalize else None
         self._scorer = Scorer(backend, encoder, given, self.batch_size, fingerprint, z_scores_by)
         self._made_here = made_here
+        self._limit_of_model = limit
 
     @property
     def scorer(self) -> Scorer:
@@ -159,6 +176,8 @@ class RewardModelManager:
                 "the model was not made here: conversations are rendered with its own chat template, up to "
                 f"{self.max_length} tokens; it is not calibrated, so there are no probabilities"
             )
+        if self.max_length < self._limit_of_model:
+            notes.append(f"texts are cut to {self.max_length} tokens, although the model takes {self._limit_of_model}")
         if z_scores_by is not None:
             notes.append(
                 f"rewards are z-scores, by the mean {z_scores_by.reward_mean:.4g} and the standard deviation "
@@ -177,7 +196,7 @@ class RewardModelManager:
 
     @property
     def max_length(self) -> int:
-        """Tokens of prompt and response that the loaded model takes; what is longer is cut.
+        """Tokens of prompt and response that are scored; what is longer is cut.
 
         Raises:
             UserError: no model is loaded.

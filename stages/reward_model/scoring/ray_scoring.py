@@ -53,12 +53,20 @@ class ScorerOptions:
     batch_size: int = 8
     backend: str = "auto"
     normalize: bool = False
+    max_length: int | None = None
 
     def manager(self) -> RewardModelManager:
         """A manager without a model."""
-        return RewardModelManager(self.device, self.precision, self.batch_size, self.backend, normalize=self.normalize)
+        return RewardModelManager(
+            self.device,
+            self.precision,
+            self.batch_size,
+            self.backend,
+            normalize=self.normalize,
+            max_length=self.max_length,
+        )
 
-    def settings(self) -> dict[str, str | int]:
+    def settings(self) -> dict[str, str | int | None]:
         """What the rewards depend on, in the words of score.py."""
         return {
             "model": model_digest(self.model),
@@ -67,6 +75,7 @@ class ScorerOptions:
             "--batch-size": self.batch_size,
             "--backend": self.backend,
             "--normalize": self.normalize,
+            "--max-length": self.max_length,
         }
 
 

@@ -104,7 +104,7 @@ class ShardFolder:
         UserError: the folder holds something else, or was made with other settings or inputs.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str | int], shards: Iterable[Shard]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str | int | None], shards: Iterable[Shard]) -> None:
         self.folder = folder
         inputs = {shard.name: hash_file(shard.source) for shard in shards}
         self._manifest: dict[str, Any] = {"settings": dict(settings), "inputs": inputs, "finished": {}, "scorer": None}

@@ -7,12 +7,13 @@ import torch
 from transformers import PreTrainedModel
 
 from reward_model.contract.encoder import Encoder, Group, TokenIds
-from reward_model.modeling.batching import padded_batch
-from reward_model.modeling.forward import PROBE, hidden_states, to_device
+from reward_model.modeling.batching import MAX_RESPONSES_PER_GROUP, padded_batch
+from reward_model.modeling.forward import PROBE, get_layout, hidden_states, to_device
 from reward_model.modeling.head import read_rewards
 from reward_model.modeling.model import load_reward_model, load_reward_model_made_elsewhere
 from reward_model.scoring.inference import prepare_for_scoring, score_groups
 from reward_model.scoring.model_folder import is_made_here
+from reward_model.scoring.shared_prompts import merge_groups
 
 
 class TorchBackend:
@@ -43,8 +44,16 @@ class TorchBackend:
         return cls(model, pad_token_id), encoder
 
     def score(self, groups: Sequence[Group], batch_size: int) -> Iterator[tuple[int, list[float]]]:
-        """As `model.score_groups`."""
-        return score_groups(self.model, groups, self.pad_token_id, batch_size)
+        """Yield each group's number and the rewards of its sequences."""
+        if get_layout(self.model) is padded_batch:  # it shares no prompts
+            yield from score_groups(self.model, groups, self.pad_token_id, batch_size)
+            return
+        merged = merge_groups(groups, MAX_RESPONSES_PER_GROUP)
+        together = [[sequence for number in of_one for sequence in groups[number]] for of_one in merged]
+        for place, rewards in score_groups(self.model, together, self.pad_token_id, batch_size):
+            of_sequences = iter(rewards)
+            for number in merged[place]:
+                yield number, [next(of_sequences) for _ in groups[number]]
 
     @torch.inference_mode()
     def token_values(self, ids: TokenIds) -> list[float]:

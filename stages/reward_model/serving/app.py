@@ -18,16 +18,17 @@ PATHS = ("/score", "/get_reward", "/v1/score/evaluation", "/classify", "/health"
 ERRORS = {400: "no JSON", 401: "no key", 408: "late body", 413: "too much", 422: "not to be scored", 429: "too many"}
 
 
-def build_app(scorer: Scorer, folder: Path, limits: Limits) -> FastAPI:
+def build_app(scorer: Scorer, folder: Path, name: str, limits: Limits) -> FastAPI:
     """A server of a reward model.
 
     Args:
         scorer: computes the rewards.
-        folder: the model's; its name is the model's in answers.
+        folder: the model's.
+        name: the model's, as answers give it.
         limits: what is taken.
     """
     labels = read_json(folder / "config.json").get("id2label", {})
-    service = RewardService(scorer, str(folder), labels.get("0", "LABEL_0"), limits)
+    service = RewardService(scorer, name, labels.get("0", "LABEL_0"), limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
