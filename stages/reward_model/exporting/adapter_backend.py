@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import reward_model.common.environment  # noqa: F401
 
@@ -11,8 +12,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from reward_model.common.errors import UserError
 from reward_model.common.files import ADAPTER_FOLDER
-from reward_model.contract.encoder import Group
+from reward_model.contract.encoder import Group, TokenIds
 from reward_model.exporting.adapter import base_config
 from reward_model.modeling.quiet import quiet_transformers
 
@@ -38,3 +40,11 @@ class AdapterBackend:
         """Yield each group's number and its sequences' rewards, computed one at a time."""
         for number, group in enumerate(groups):
             yield number, [self._model(input_ids=torch.tensor([ids])).logits[0, 0].item() for ids in group]
+
+    def token_values(self, ids: TokenIds) -> NoReturn:
+        """Not computed.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("the merged model gives the values of tokens, its adapter does not")
