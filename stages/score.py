@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reward_model.cli.command_line import Parser
+from reward_model.cli.examples import EXAMPLES
 from reward_model.common.errors import UserError, run
 from reward_model.scoring.model_folder import find_model, has_onnx
 
@@ -31,24 +32,6 @@ if TYPE_CHECKING:
     from reward_model.scoring.file_scoring import FileReport
     from reward_model.scoring.manager import RewardModelManager
     from reward_model.scoring.prompts import Prompt
-
-EXAMPLES = [
-    (
-        "How to cook pasta?",
-        "Boil water, add salt, cook the pasta for the time on the packet, drain it and toss it with your sauce.",
-        "I don't know.",
-    ),
-    (
-        "What is the capital of France?",
-        "The capital of France is Paris.",
-        "France is a country in Europe with many cities.",
-    ),
-    (
-        "Give me one tip for sleeping better.",
-        "Go to bed and get up at the same time every day, also at weekends: your body clock needs the routine.",
-        "sleep sleep sleep sleep sleep sleep sleep sleep sleep sleep sleep sleep sleep sleep",
-    ),
-]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from reward_model.common.errors import UserError
 from reward_model.modeling.device_check import Compute
-from reward_model.modeling.devices import world_size
+from reward_model.modeling.devices import fsdp_enabled, world_size
 from reward_model.modeling.head import reward_head
 from reward_model.modeling.processes import rank
 
@@ -35,11 +35,13 @@ def is_main_process() -> bool:
 
 
 def require_known_sharding() -> None:
-    """Refuse what has not been tested with FSDP.
+    """Refuse what has not been tested with FSDP, if that is on.
 
     Raises:
         UserError: a single process, or another configuration of accelerate than the README's.
     """
+    if not fsdp_enabled():
+        return
     if world_size() == 1:
         raise UserError("FSDP needs several processes: launch without it, or with num_processes: 2 or more")
     for variable, (default, wanted) in FSDP_SETTINGS.items():

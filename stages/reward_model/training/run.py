@@ -212,8 +212,7 @@ def train(
         UserError: a param does not fit, the loss is not finite, memory is too small, or nothing can be written.
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint is saved.
     """
-    if fsdp_enabled():
-        require_known_sharding()
+    require_known_sharding()
     check_options(params)
     groups, pad_token_id = pairs_to_groups(pairs), encoder.contract.pad_token_id
     compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
