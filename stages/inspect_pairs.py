@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 import reward_model.common.environment  # noqa: F401
+from reward_model.cli.terminal import make_console
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError, run
 from reward_model.common.paths import absolute
@@ -42,13 +43,13 @@ PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", metavar="FILE")
-    console = Console(highlight=False, soft_wrap=False)
+    console = make_console()
     pairs = read_pairs(parser.parse_args().file, console)
     if not pairs:
         return
     print_lengths(pairs, console)
     if not (BASE / "config.json").exists():
-        console.print(f"\n{BASE} is not there, so tokens are not shown: run `dvc repro fetch_base`", markup=False)
+        console.print(f"\n{BASE} is not there, so tokens are not shown: run `dvc repro fetch_base`")
         return
     with tempfile.TemporaryDirectory() as folder:
         encoder = contract_encoder(BASE, load_params().tokenize.max_length, Path(folder))
@@ -75,10 +76,9 @@ def read_pairs(file: str, console: Console) -> list[Pair]:
     console.print(Text(f"{file}: {len(found.files)} file{'s' * (len(found.files) != 1)}{sample}", "bold"))
     columns = source and f"columns: those of {source.path} in data.sources"
     lines = [columns, found.unread_note(), found.splits_warning(), *reader.notes(), *parsed.first_rejects()]
-    console.print(*filter(None, lines), sep="\n", markup=False)
+    console.print(*filter(None, lines), sep="\n")
     console.print(
         f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {describe_skipped(counts['skipped'])}",
-        markup=False,
     )
     reader.check(parsed)
     return parsed.pairs
@@ -121,7 +121,7 @@ def print_tokens(encoder: Encoder, pairs: Sequence[Pair], console: Console) -> N
     )
     if reduced := cuts["responses_reduced_by_template"]:
         console.print(f"the chat template drops a part of {reduced} responses")
-    console.print(f"left out: {describe_skipped(left_out)}", markup=False)
+    console.print(f"left out: {describe_skipped(left_out)}")
     for number, row in enumerate(rows[:SHOWN], 1):
         console.print("", Text(f"comparison {number}, as the model sees it", "bold"), sep="\n")
         for name, ids in zip(("prompt", "chosen", "rejected"), parts(row), strict=True):

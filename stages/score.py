@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reward_model.cli.command_line import Parser
+from reward_model.cli.command_line import Parser, load_manager
 from reward_model.cli.examples import EXAMPLES
 from reward_model.common.errors import UserError, run
 from reward_model.scoring.model_folder import find_model, has_onnx
@@ -40,19 +40,7 @@ def main() -> None:
     if arguments.workers is not None:
         score_shards(arguments)
         return
-    from reward_model.scoring.manager import RewardModelManager
-
-    manager = RewardModelManager(
-        arguments.device,
-        arguments.dtype,
-        arguments.batch_size,
-        backend(arguments),
-        normalize=arguments.normalize,
-        max_length=arguments.max_length,
-    )
-    manager.load_trained_model(arguments.model)
-    for note in manager.notes:
-        print(f"note: {note}", file=sys.stderr)
+    manager = load_manager(arguments, backend(arguments))
     if arguments.interactive:
         interact(manager, name)
     elif arguments.input is not None:

@@ -16,7 +16,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from reward_model.cli.command_line import Parser
+from reward_model.cli.command_line import Parser, load_manager
 from reward_model.common.errors import UserError, run
 from reward_model.scoring.model_folder import find_model
 
@@ -35,21 +35,9 @@ def main() -> None:
         from reward_model.serving.app import build_app
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install '.[serve]'") from None
-    from reward_model.scoring.manager import RewardModelManager
-
     limits = read_limits(arguments)
     with listen(arguments.host, arguments.port) as listener:
-        manager = RewardModelManager(
-            arguments.device,
-            arguments.dtype,
-            arguments.batch_size,
-            arguments.backend,
-            normalize=arguments.normalize,
-            max_length=arguments.max_length,
-        )
-        manager.load_trained_model(arguments.model)
-        for note in manager.notes:
-            print(f"note: {note}", file=sys.stderr)
+        manager = load_manager(arguments, arguments.backend)
         config = uvicorn.Config(
             build_app(manager.scorer, arguments.model, name, limits),
             log_level="warning",

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from train_throughput import WARM_UP_STEPS, effective_batch, tokenized_pairs
+from train_throughput import WARM_UP_STEPS, effective_batch, in_own_process, tokenized_pairs
 
 OWN = "300000"  # what libgomp (GCC 4.4 and later) takes where neither variable is set
 SPIN_COUNTS = {"as_set_here": None, "libgomp": OWN}
@@ -59,10 +59,7 @@ def train(tokens: Path, spin_count: str | None) -> float:
     environment = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     if spin_count is not None:
         environment["GOMP_SPINCOUNT"] = spin_count
-    script = Path(__file__).with_name("train_throughput.py")
-    command = [sys.executable, str(script), "--side", "ours", "--tokens", str(tokens)]
-    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(result.stdout.splitlines()[-1])["pairs_per_s"]
+    return in_own_process("ours", tokens, 0, environment)["pairs_per_s"]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -112,10 +112,12 @@ def effective_batch() -> int:
     return params.per_device_train_batch_size * params.gradient_accumulation_steps
 
 
-def in_own_process(side: str, tokens: Path, seed: int) -> dict[str, float]:
-    """Seconds, peak memory in bytes and loss of one side."""
+def in_own_process(
+    side: str, tokens: Path, seed: int, environment: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    """Pairs/s, peak memory in bytes and loss of one side, with the variables of `environment` or of this process."""
     command = [sys.executable, __file__, "--side", side, "--tokens", str(tokens), "--seed", str(seed)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(result.stdout.splitlines()[-1])
 
 

@@ -103,6 +103,35 @@ def test_two_nodes_that_share_no_disk_train_as_one_process_also_when_one_is_kill
 
 
 @pytest.mark.slow
+def test_two_processes_with_a_share_of_the_model_each_train_as_one_with_the_same_effective_batch(
+    alone: Project, tmp_path: Path
+) -> None:
+    """Prompts with three comparisons each: what fills up the shares counts for nothing. Killed, they go on exactly."""
+    project = copy_of(alone, tmp_path / "project")
+    result = project.run(*IN_TWO_PROCESSES, env=os.environ | FSDP)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert_trained_alike(project, alone)
+    weights_of_two = weights(project)
+    process = subprocess.Popen(
+        [sys.executable, *IN_TWO_PROCESSES],
+        cwd=project.folder,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | FSDP,
+    )
+    while not [path for path in states(project) if path.name == "step-9"]:  # in the third epoch, of four steps each
+        assert process.poll() is None
+        time.sleep(0.01)
+    saved = next(path for path in states(project) if path.name == "step-9")
+    assert len(list(saved.glob("*/__*_0.distcp"))) == 4  # a share of each, of two things
+    kill_with_workers(process)
+    result = project.run(*IN_TWO_PROCESSES, env=os.environ | FSDP)
+    assert "resumes from" in result.stderr
+    for name, expected in weights_of_two.items():
+        torch.testing.assert_close(weights(project)[name], expected, rtol=0, atol=1e-5, msg=name)
+    assert project.read("metrics/train.json")["pairs"] == 6 * 27
+
+
+@pytest.mark.slow
 def test_low_rank_adapters_are_trained_and_merged_as_by_one_process_where_the_model_is_in_shares(
     alone: Project, tmp_path: Path
 ) -> None:

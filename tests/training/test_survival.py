@@ -14,13 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import train as train_stage
-from conftest import BEFORE_TRAINING, ROOT, Project, make_pairs, write_rows
+from conftest import BEFORE_TRAINING, ROOT, Project, make_pairs
 from reward_model.common.errors import UserError
 from reward_model.common.files import hash_folder
 from reward_model.modeling.device_check import Compute
@@ -468,48 +467,6 @@ FSDP = {
     "PYTHONPATH": str(ROOT / "tests/fsdp_on_cpu"),
 }
 IN_TWO_PROCESSES = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "stages/train.py")
-
-
-@pytest.mark.slow
-def test_two_processes_with_a_share_of_the_model_each_train_as_one_with_the_same_effective_batch(
-    project: Project,
-) -> None:
-    """Prompts with three comparisons each: what fills up the shares counts for nothing. Killed, they go on exactly."""
-    write_rows(project.folder / "data/own/pairs.jsonl", compared_with_each_other(40))
-    project.set_params({"data.max_samples": 27, "train.num_train_epochs": 6, "train.save_steps": 3})
-    for name in BEFORE_TRAINING:
-        project.stage(name)
-    project.set_params({"train.per_device_train_batch_size": 4, "train.gradient_accumulation_steps": 2})
-    project.stage("train")
-    one, weights_of_one = project.read("metrics/train.json"), weights(project)
-    project.set_params({"train.gradient_accumulation_steps": 1})
-    result = project.run(*IN_TWO_PROCESSES, env=os.environ | FSDP)
-    assert result.returncode == 0, result.stderr[-2000:]
-    two, weights_of_two = project.read("metrics/train.json"), weights(project)
-    assert two["effective_batch"] == one["effective_batch"] == 8
-    assert two["pairs"] == one["pairs"] == 6 * 27
-    assert two["loss"] == pytest.approx(one["loss"], abs=1e-3)
-    for name, expected in weights_of_one.items():
-        torch.testing.assert_close(weights_of_two[name], expected, rtol=0, atol=5e-3, msg=name)
-    process = subprocess.Popen(
-        [sys.executable, *IN_TWO_PROCESSES],
-        cwd=project.folder,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | FSDP,
-    )
-    while not [path for path in states(project) if path.name == "step-9"]:  # in the third epoch, of four steps each
-        assert process.poll() is None
-        time.sleep(0.01)
-    saved = next(path for path in states(project) if path.name == "step-9")
-    assert len(list(saved.glob("*/__*_0.distcp"))) == 4  # a share of each, of two things
-    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-        each.kill()
-    process.wait()
-    result = project.run(*IN_TWO_PROCESSES, env=os.environ | FSDP)
-    assert "resumes from" in result.stderr
-    for name, expected in weights_of_two.items():
-        torch.testing.assert_close(weights(project)[name], expected, rtol=0, atol=1e-5, msg=name)
-    assert project.read("metrics/train.json")["pairs"] == 6 * 27
 
 
 def compared_with_each_other(prompts: int) -> list[dict[str, str]]:

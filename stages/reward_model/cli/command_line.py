@@ -1,9 +1,13 @@
 """Command lines whose mistakes are told in a line."""
 
 import argparse
-from typing import NoReturn
+import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from reward_model.common.errors import UserError
+
+if TYPE_CHECKING:
+    from reward_model.scoring.manager import RewardModelManager
 
 
 class Parser(argparse.ArgumentParser):
@@ -12,3 +16,25 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with exit status 2."""
         raise UserError(f"{message} ({self.prog} --help shows the options)")
+
+
+def load_manager(arguments: argparse.Namespace, backend: str) -> "RewardModelManager":
+    """The model that score.py's or serve.py's options name, loaded; what there is to say of it goes to stderr.
+
+    Raises:
+        UserError: as `RewardModelManager` and its `load_trained_model`.
+    """
+    from reward_model.scoring.manager import RewardModelManager  # slow to import, and --help does without
+
+    manager = RewardModelManager(
+        arguments.device,
+        arguments.dtype,
+        arguments.batch_size,
+        backend,
+        normalize=arguments.normalize,
+        max_length=arguments.max_length,
+    )
+    manager.load_trained_model(arguments.model)
+    for note in manager.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return manager

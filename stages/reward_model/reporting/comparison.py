@@ -118,7 +118,8 @@ def _set_section(section_id: str, name: str, runs: Sequence[Run]) -> Section:
     head = ["run", "accuracy (95% interval)", "log loss (95% interval)", "right here alone", "right there alone"]
     tables = [Table(f"Gain over the {first.name}, on the same pairs", head, gains)] if gains else []
     lead = "The intervals of a gain are paired: they resample the prompts that both runs have ranked." if gains else ""
-    evaluated = [run for run in others if run.name in own and not _same_pairs(name, first, run)]
+    compared = {run.name for run in same}
+    evaluated = [run for run in others if run.name in own and run.name not in compared]
     unknown = [_why_unknown(name, first, run) for run in evaluated]
     return Section(section_id, name, lead, drawn, tables, list(dict.fromkeys(unknown)))
 

@@ -7,8 +7,7 @@ one the head was never trained to be read: what it gives there is a hint, not th
 import re
 import sys
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from tokenizers import Tokenizer
@@ -119,8 +118,7 @@ class _SeenTokens:
     """
 
     def __init__(self, encoder: Encoder, prompt: Prompt, response: str, encoded: EncodedResponses, number: int) -> None:
-        unlimited = copy(encoder)  # its folder may be gone, so it cannot be loaded again
-        unlimited.contract = replace(encoder.contract, max_length=sys.maxsize)
+        unlimited = encoder.with_max_length(sys.maxsize)
         # The response may be empty itself, so the prompt ends where two others differ.
         whole, empty, other = unlimited.encode(as_messages(prompt), [response, "", "x"]).ids
         prompt_length = shared_prefix_length([whole, empty, other])
