@@ -33,6 +33,7 @@ REASONS = (SAME_TOKENS, TemplateRefuses.reason, TurnDropped.reason)  # why a pai
 REFUSALS_TOLD = 5  # texts of refusals, at most, the most common ones
 BATCH_PAIRS = 200  # encoded at a time
 MIN_PAIRS = 1000  # of a process, for which it pays to start it
+MAX_PROCESSES = 8  # of about 130 MB each
 
 
 def main() -> None:
@@ -63,7 +64,7 @@ def encode_split(
         tokenizer: the folder of the tokenizer under the contract.
         name: of the split.
         target: the Parquet file to write.
-        cores: to use at most; all by default. The file does not depend on it.
+        cores: to use at most; all, up to eight, by default. The file does not depend on it.
 
     Returns:
         Counts: pairs, their mean tokens, what was cut, how many pairs are left out for each reason; and what the chat
@@ -75,7 +76,7 @@ def encode_split(
     source = Path("data/pairs") / f"{name}.jsonl"
     pairs = sum(1 for _ in stream_lines(source))
     schema = token_schema(stream_lines(source))
-    processes = max(1, min(cores or available_cores(), pairs // MIN_PAIRS))
+    processes = max(1, min(cores or available_cores(), MAX_PROCESSES, pairs // MIN_PAIRS))
     encode = partial(encode_lines, tokenizer, schema)
     counts = Counter({**count_cuts([]), "pairs": 0, "tokens": 0})
     left_out, refusals = Counter[str](), Counter[str]()

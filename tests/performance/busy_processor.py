@@ -1,4 +1,4 @@
-"""How fast this project trains with threads that sleep soon, as it sets them, and with libgomp's own, which spin.
+"""How fast this project trains beside a busy process and alone, and with threads that always spin, as libgomp's do.
 
     python tests/performance/busy_processor.py [--pairs 32] [--rounds 3]
 
@@ -20,8 +20,8 @@ from statistics import median
 
 from train_throughput import WARM_UP_STEPS, effective_batch, in_own_process, tokenized_pairs
 
-OWN = "300000"  # what libgomp (GCC 4.4 and later) takes where neither variable is set
-SPIN_COUNTS = {"as_set_here": None, "libgomp": OWN}
+OWN = "300000"  # what libgomp (GCC 4.4 and later) takes where neither variable is set; setting it turns the watch off
+SPIN_COUNTS = {"watched": None, "libgomp": OWN}
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         with busy_core():
             found["busy"] = measure(tokens, options.rounds)
     ratios = {
-        load: median(one / other for one, other in zip(own["as_set_here"], own["libgomp"], strict=True))
+        load: median(one / other for one, other in zip(own["watched"], own["libgomp"], strict=True))
         for load, own in found.items()
     }
     print(json.dumps({"pairs_per_s": found, "ratio": ratios}))

@@ -21,15 +21,6 @@ def _keep_freed_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)
 
 
-def _let_waiting_threads_sleep() -> None:
-    """Have libgomp's threads spin for microseconds, not milliseconds, before they sleep.
-
-    Beside another busy process a spinning thread takes the core from the very thread that it waits for.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-
 @contextmanager
 def hub_reachable() -> Iterator[None]:
     """Let the Hugging Face libraries reach the hub while the block runs, unless the user has said otherwise."""
@@ -50,4 +41,3 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' bars for loading and saving weights too
 _keep_freed_memory()
-_let_waiting_threads_sleep()

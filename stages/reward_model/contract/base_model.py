@@ -23,7 +23,7 @@ def require_classifier(base: Path) -> None:
         UserError: transformers does not know the architecture, has no classifier for it with a linear head, or cannot
             make one of this config.
     """
-    config = _read_config(base)
+    config = read_model_config(base, num_labels=1)
     try:
         usable = has_linear_head(config)
     except Exception as error:  # of sizes that do not fit together, of whatever type
@@ -41,7 +41,7 @@ def require_positions(base: Path, max_length: int) -> None:
     Raises:
         UserError: it has fewer positions, or no config that can be read.
     """
-    positions = getattr(_read_config(base).get_text_config(), "max_position_embeddings", None)
+    positions = getattr(read_model_config(base, num_labels=1).get_text_config(), "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < max_length:
         raise UserError(
             f"tokenize.max_length: {max_length} is more than the {positions} positions that the base has: "
@@ -75,8 +75,13 @@ def _has_linear_head_by_default(model_type: str) -> bool:
         return True
 
 
-def _read_config(base: Path) -> PreTrainedConfig:
+def read_model_config(folder: Path, **changes: Any) -> PreTrainedConfig:
+    """The config of a folder as transformers reads it, with these changes.
+
+    Raises:
+        UserError: there is none that it can read.
+    """
     try:
-        return AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False, num_labels=1)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **changes)
     except Exception as error:  # of whatever type: values of the wrong kind raise others than damaged JSON does
-        raise UserError(f"{base} has no config that transformers can read: {first_line(error)}") from None
+        raise UserError(f"{folder} has no config that transformers can read: {first_line(error)}") from None

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-from reward_model.common.errors import UserError, first_line
+from reward_model.common.errors import UserError
 from reward_model.common.files import read_json, write_json
+from reward_model.contract.base_model import read_model_config
 from reward_model.contract.base_tokenizer import load_transformers_tokenizer, with_fixed_date
 from reward_model.contract.chat_template import TemplateRefuses, render_chat
 from reward_model.contract.classifier import require_reward_model
@@ -35,7 +36,7 @@ def derive_encoder(folder: Path) -> Encoder:
             can be used.
     """
     require_reward_model(folder)
-    config = _read_config(folder)
+    config = read_model_config(folder).get_text_config()
     tokenizer = load_transformers_tokenizer(folder)
     pad_token_id = config.pad_token_id
     template = _read_template(tokenizer, folder)
@@ -55,14 +56,6 @@ def derive_encoder(folder: Path) -> Encoder:
         if len(tokenizer) > config.vocab_size:
             _forget_tokens_from(config.vocab_size, Path(scratch))
         return Encoder(Path(scratch), contract)
-
-
-def _read_config(folder: Path) -> PreTrainedConfig:
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # of whatever type: values of the wrong kind raise others than damaged JSON does
-        raise UserError(f"{folder} has no config that transformers can read: {first_line(error)}") from None
-    return config.get_text_config()
 
 
 def _require_embeddings(ids: Iterable[int], tokens: int, folder: Path) -> None:

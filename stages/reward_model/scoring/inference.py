@@ -19,6 +19,7 @@ from reward_model.modeling.batching import (
     packed_length,
     padded_batch,
 )
+from reward_model.modeling.busy_processor import share_processor
 from reward_model.modeling.depth import states_at_depths
 from reward_model.modeling.device_check import choose_compute
 from reward_model.modeling.forward import get_layout, rewards, share_prefixes, to_device
@@ -43,6 +44,7 @@ def prepare_for_scoring(
         UserError: the device is not on this machine.
     """
     compute = choose_compute(model, groups, pad_token_id, device, precision)
+    share_processor()
     torch.nn.Module.to(model, device=compute.device)
     # Weights only: the buffers hold the rotary frequencies, and positions would be wrong in half precision.
     for parameter in model.parameters():

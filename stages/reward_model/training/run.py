@@ -19,6 +19,7 @@ from reward_model.common.errors import UserError, first_line
 from reward_model.contract.base_tokenizer import load_transformers_tokenizer
 from reward_model.contract.encoder import Encoder
 from reward_model.modeling.batching import MAX_RESPONSES_PER_GROUP, Layout, pairs_to_groups
+from reward_model.modeling.busy_processor import share_processor
 from reward_model.modeling.device_check import Compute, choose_compute
 from reward_model.modeling.devices import choose_dtype, fsdp_enabled, world_size
 from reward_model.modeling.forward import get_layout, rewards, share_prefixes
@@ -216,6 +217,7 @@ def train(
     check_options(params)
     groups, pad_token_id = pairs_to_groups(pairs), encoder.contract.pad_token_id
     compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
+    share_processor()
     with ExitStack() as stack:
         stack.enter_context(_rewards_as_forward(model))
         if checkpoints is None:
