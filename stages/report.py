@@ -1,4 +1,4 @@
-"""Make the report, a page to look at: metrics, data/evaluation, pairs → data/report.html, metrics/report.html.
+"""Make the report, a page to look at: metrics, data/evaluation, explanations, pairs → data/report.html, metrics/report.html.
 
     python stages/report.py                     a stage: makes both
     python stages/report.py --open              shows the report in the browser (not a stage)
@@ -13,16 +13,14 @@ import webbrowser
 from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
-
 from reward_model.common.errors import run
 from reward_model.common.files import missing_input, write_text
-from reward_model.common.tables import read_parquet
-from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets, read_set_pairs
+from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets
 from reward_model.params import load_params
 from reward_model.reporting.comparison import find_changes, read_runs
+from reward_model.reporting.explanations import Explanations, read_explanations
 from reward_model.reporting.page import render_comparison, render_page
-from reward_model.reporting.pair_texts import PairView, choose_rows, view_pair
+from reward_model.reporting.pair_texts import PairView, read_shown_pairs, view_pair
 from reward_model.reporting.sections import Metrics
 from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS
 
@@ -48,18 +46,20 @@ def make_report() -> None:
     """Write the report, and the one without texts."""
     params = asdict(load_params())
     metrics = Metrics.read(Path("metrics"))
-    views = [view_set(each) for each in evaluation_sets()]
+    explanations = read_explanations()
+    views = [view_set(each, explanations) for each in evaluation_sets()]
     write_text(REPORT, render_page(metrics, params, views))
     write_text(WITHOUT_TEXTS, render_page(metrics, params, None))
     print(f"{REPORT}; without texts: {WITHOUT_TEXTS}")
 
 
-def view_set(each: EvaluationSet) -> list[PairView]:
+def view_set(each: EvaluationSet, explanations: Explanations) -> list[PairView]:
     """The pairs of a set that the report shows."""
-    scored = read_parquet(Path(f"data/evaluation/{each.name}.parquet"))
-    rows = choose_rows(pd.DataFrame(scored)).to_dict("records")
-    pairs = read_set_pairs(each.pairs, rows)
-    return [view_pair(each.name, row, pair) for row, pair in zip(rows, pairs, strict=True)]
+    rows, pairs = read_shown_pairs(each)
+    return [
+        view_pair(each.name, row, pair, explanations.get((each.name, pair.id)))
+        for row, pair in zip(rows, pairs, strict=True)
+    ]
 
 
 def open_report() -> None:

@@ -238,13 +238,14 @@ class TrainParams:
 class EvaluateParams:
     """Scoring the held-out pairs."""
 
-    batch_size: Annotated[Int, Field(ge=1)] = Field(
-        description="prompts scored at a time, with up to eight of their responses"
-    )
+    batch_size: Annotated[Int, Field(ge=1)] = Field(description="prompts scored at a time, up to eight responses each")
     bootstrap_samples: Annotated[Int, Field(ge=100)] = Field(description="resamplings behind a confidence interval")
     common_sense_pairs: Annotated[Int, Field(ge=0)] = Field(
         description="held-out prompts at most whose chosen response is set against a degenerate one of each kind, in "
         "the set `common_sense`; 0: no such set"
+    )
+    explained_pairs: Annotated[Int, Field(ge=0)] = Field(
+        description="pairs of each set that the report explains; 0: none"
     )
     sets_path: Text = Field(
         description="file, or folder of files, with external sets: RewardBench (1 and 2), RM-Bench, best-of-n lists, "

@@ -1,7 +1,6 @@
 """Explanations of rewards as people read them: the response with what moves its reward, and its sentences."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 from rich.cells import cell_len
@@ -12,10 +11,17 @@ from rich.text import Span, Text
 
 from reward_model.cli.display import printable
 from reward_model.cli.terminal import make_console, make_table
-from reward_model.scoring.explanation import Explanation, Omission
+from reward_model.scoring.explanation import (
+    STRONG,
+    WEAK,
+    Explanation,
+    MarkedText,
+    Omission,
+    largest_move,
+    marked_texts,
+)
 
 MIN_WIDTH = 20
-STRONG, WEAK = 0.5, 0.2  # of the largest move within a response
 MAX_CHARACTERS = 400  # of a sentence that is shown
 ALONG = (
     "Along the response: the reward head read at each token. It was trained at the last token alone; before that what "
@@ -46,7 +52,7 @@ def print_explanations(explanations: Sequence[Explanation], names: Sequence[str]
         console.print(Text(CUT, "dim"))
     for title, each in zip(titles, explanations, strict=True):
         console.print("", title, _sentence_table(each.sentences, unit), sep="\n")
-    largest = max((abs(move) for each in explanations for move in _inner_moves(each)), default=0.0)
+    largest = largest_move(explanations)
     console.print("", Text(ALONG, "dim"), sep="\n")
     if largest:
         console.print(Text(MARKS.format(limit=STRONG * largest, lower=WEAK * largest), "dim"))
@@ -54,18 +60,6 @@ def print_explanations(explanations: Sequence[Explanation], names: Sequence[str]
         console.print("", title, sep="\n")
         for line in _along(each, largest, console):
             console.print(line, soft_wrap=True)
-
-
-def _moves(explanation: Explanation) -> list[float]:
-    """How far each token moves the head's value."""
-    values = [token.value for token in explanation.tokens]
-    before = values[0] if explanation.before is None else explanation.before
-    return [after - before for before, after in pairwise([before, *values])]
-
-
-def _inner_moves(explanation: Explanation) -> list[float]:
-    """Without those into the response and out of it, which are far larger."""
-    return _moves(explanation)[1:-1]
 
 
 def _along(explanation: Explanation, largest: float, console: Console) -> Iterator[Text]:
@@ -91,28 +85,22 @@ def _along(explanation: Explanation, largest: float, console: Console) -> Iterat
 def _marked_text(explanation: Explanation, largest: float) -> Text:
     """The text that the model saw, in colours; each part knows its token and its mark."""
     text = Text()
-    move = 0.0
-    for place, (token, own_move) in enumerate(zip(explanation.tokens, _moves(explanation), strict=True)):
-        if place == explanation.cut_at:
+    for part in marked_texts(explanation, largest):
+        if part.follows_cut:
             text.append(f" [… {explanation.tokens_cut} tokens cut …] ", "dim")
-        move += own_move
-        if not token.text:  # the character is complete with a later token
-            continue
-        strength = abs(move) / largest if largest else 0.0
-        mark = _mark(move, strength)
-        color = None if not mark else "green" if move > 0 else "red"
-        meta = {"token": place, "mark": mark}
-        shown = printable(token.text).replace("\n", "↵\n")
-        text.append(shown, Style(color=color, bold=strength >= STRONG or None, meta=meta))
-        move = 0.0
+        mark = _mark(part)
+        color = None if not mark else "green" if part.move > 0 else "red"
+        meta = {"token": part.place, "mark": mark}
+        shown = printable(part.text).replace("\n", "↵\n")
+        text.append(shown, Style(color=color, bold=part.is_strong or None, meta=meta))
     return text
 
 
-def _mark(move: float, strength: float) -> str:
-    if strength >= STRONG:
-        return "▲" if move > 0 else "▼"
-    if strength >= WEAK:
-        return "+" if move > 0 else "-"
+def _mark(part: MarkedText) -> str:
+    if part.is_strong:
+        return "▲" if part.move > 0 else "▼"
+    if part.is_weak:
+        return "+" if part.move > 0 else "-"
     return ""
 
 

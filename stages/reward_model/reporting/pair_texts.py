@@ -2,17 +2,22 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup, escape
 
+from reward_model.common.tables import read_parquet
+from reward_model.data.evaluation_sets import EvaluationSet, read_set_pairs
 from reward_model.data.pairs import Pair
 from reward_model.evaluation.margins import compute_margins
 from reward_model.reporting.clean import MAX_NAME, clean
+from reward_model.reporting.explanations import ExplanationView, size, view_explanations
+from reward_model.scoring.explanation import Explanation
 
 WORST = 40  # of each set: pairs ranked against the label, those furthest from it first
 SAMPLED = 10  # of each set: pairs ranked with the label
@@ -46,6 +51,7 @@ class PairView:
         against: whether the model ranks it against the label.
         turns: role and text of the prompt's last turns; `turns_left_out` come before them.
         marked: whether the differences of the responses are marked.
+        explained: of both responses, why their rewards are what they are; empty if that was not looked into.
         other: the run that ranks it otherwise, where runs are compared.
     """
 
@@ -60,6 +66,7 @@ class PairView:
     rewards: tuple[float, float]
     responses: tuple[Text, Text]
     marked: bool
+    explained: list[ExplanationView] = field(default_factory=list)
     other: OtherRun | None = None
 
 
@@ -74,8 +81,28 @@ def choose_rows(scored: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([wrong.sort_values(["gap", "id"]).head(WORST), right.sort_values("id").head(SAMPLED)])
 
 
-def view_pair(set_name: str, row: Mapping[str, Any], pair: Pair) -> PairView:
-    """What the page shows of a pair."""
+def read_shown_pairs(each: EvaluationSet) -> tuple[list[dict[str, Any]], list[Pair]]:
+    """The pairs of a set that the report shows: their rewards, and their texts.
+
+    Raises:
+        UserError: the set was not evaluated, or its texts are absent.
+    """
+    scored = read_parquet(Path(f"data/evaluation/{each.name}.parquet"))
+    rows: list[dict[str, Any]] = choose_rows(pd.DataFrame(scored)).to_dict("records")
+    return rows, read_set_pairs(each.pairs, rows)
+
+
+def view_pair(
+    set_name: str, row: Mapping[str, Any], pair: Pair, sides: Sequence[Explanation] | None = None
+) -> PairView:
+    """What the page shows of a pair.
+
+    Args:
+        set_name: the set that it is of.
+        row: its rewards and its margin, `gap`.
+        pair: its texts.
+        sides: the explanations of its responses, if there are any.
+    """
     *responses, marked = mark_differences(pair.chosen, pair.rejected)
     turns = pair.prompt[-MAX_TURNS:]
     return PairView(
@@ -90,6 +117,7 @@ def view_pair(set_name: str, row: Mapping[str, Any], pair: Pair) -> PairView:
         rewards=(row["chosen_reward"], row["rejected_reward"]),
         responses=(responses[0], responses[1]),
         marked=marked,
+        explained=view_explanations(sides) if sides else [],
     )
 
 
@@ -111,7 +139,8 @@ def _in_turn(views: Sequence[Sequence[PairView]]) -> Iterator[tuple[int, PairVie
 
 def _size(view: PairView) -> int:
     texts = [*(text for _, text in view.turns), *view.responses]
-    return 3000 + sum(len(text.html.encode("utf-8", "replace")) for text in texts)  # 3000: the page's own
+    own = sum(len(text.html.encode("utf-8", "replace")) for text in texts)
+    return 3000 + own + size(view.explained)  # 3000: the page's own
 
 
 def mark_differences(chosen: str, rejected: str) -> tuple[Text, Text, bool]:

@@ -6,7 +6,7 @@ one the head was never trained to be read: what it gives there is a hint, not th
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -17,6 +17,7 @@ from reward_model.contract.encoder import EncodedResponses, Encoder, TokenIds, s
 from reward_model.scoring.prompts import Prompt, as_messages
 from reward_model.scoring.scorer import Scorer
 
+STRONG, WEAK = 0.5, 0.2  # of the largest move within the responses to a prompt
 MAX_PARTS = 64  # of a response: with more sentences, neighbours are left out together
 # Up to the next sentence. No run of characters is read twice, however long it is.
 SENTENCE_END = re.compile(r"""(?<![.!?…])[.!?…]++[)\]"'”’»]*+\s+|[。！？]+[」』”’）]*\s*|\n\s*""")
@@ -71,6 +72,53 @@ class Explanation:
     sentences: list[Omission]
     tokens_cut: int
     cut_at: int | None
+
+    def moves(self) -> list[float]:
+        """How far each token moves the head's value."""
+        values = [token.value for token in self.tokens]
+        before = values[0] if self.before is None else self.before
+        return [after - before for before, after in pairwise([before, *values])]
+
+
+@dataclass(frozen=True)
+class MarkedText:
+    """The characters that a token completes.
+
+    Attributes:
+        place: of the token in `Explanation.tokens`.
+        follows_cut: whether `Explanation.tokens_cut` tokens are missing before it.
+        move: how far it, and tokens before it that complete none, move the head's value.
+        is_strong, is_weak: whether that is far, or not so far, beside the largest move; neither of most texts.
+    """
+
+    place: int
+    text: str
+    follows_cut: bool
+    move: float
+    is_strong: bool
+    is_weak: bool
+
+
+def largest_move(explanations: Sequence[Explanation]) -> float:
+    """Of tokens within the responses: those into a response and out of it are far larger."""
+    return max((abs(move) for each in explanations for move in each.moves()[1:-1]), default=0.0)
+
+
+def marked_texts(explanation: Explanation, largest: float) -> Iterator[MarkedText]:
+    """The response as the model saw it, in parts.
+
+    Args:
+        explanation: of the response.
+        largest: the move that others are measured by.
+    """
+    move, is_cut = 0.0, False
+    for place, (token, own) in enumerate(zip(explanation.tokens, explanation.moves(), strict=True)):
+        move += own
+        is_cut = is_cut or place == explanation.cut_at
+        if token.text:  # else the character is complete with a later token
+            strength = abs(move) / largest if largest else 0.0
+            yield MarkedText(place, token.text, is_cut, move, strength >= STRONG, WEAK <= strength < STRONG)
+            move, is_cut = 0.0, False
 
 
 def explain(scorer: Scorer, prompt: Prompt, responses: Sequence[str]) -> list[Explanation]:

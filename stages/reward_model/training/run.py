@@ -217,7 +217,6 @@ def train(
     check_options(params)
     groups, pad_token_id = pairs_to_groups(pairs), encoder.contract.pad_token_id
     compute = choose_compute(model, groups, pad_token_id, params.device, params.precision, gradients=True)
-    share_processor()
     with ExitStack() as stack:
         stack.enter_context(_rewards_as_forward(model))
         if checkpoints is None:
@@ -259,6 +258,7 @@ def _rewards_as_forward(model: PreTrainedModel) -> Iterator[None]:
 
 def _train_where_possible(training: Training, compute: Compute) -> tuple[PairTrainer, Compute]:
     """Train to the end, on the CPU if the device fails; says where."""
+    share_processor()
     try:
         return training.on(compute), compute
     except DeviceFailed as failure:
