@@ -18,9 +18,8 @@ from reward_model.common.progress import progress
 from reward_model.data.evaluation_sets import evaluation_sets
 from reward_model.data.pairs import Pair
 from reward_model.evaluation.calibration import Calibration
+from reward_model.evaluation.worst_pairs import EXPLANATIONS, read_worst_pairs
 from reward_model.params import load_params
-from reward_model.reporting.explanations import EXPLANATIONS
-from reward_model.reporting.pair_texts import read_shown_pairs
 from reward_model.scoring.explanation import explain
 from reward_model.scoring.scorer import Scorer
 from reward_model.scoring.torch_backend import TorchBackend
@@ -33,7 +32,7 @@ def main() -> None:
     backend, encoder = TorchBackend.load(REWARD, params.train.device, "fp32")
     scorer = Scorer(backend, encoder, Calibration(), params.evaluate.batch_size, fingerprint="")
     count = params.evaluate.explained_pairs
-    sets = {each.name: read_shown_pairs(each)[1][:count] for each in evaluation_sets()}
+    sets = {each.name: read_worst_pairs(each)[1][:count] for each in evaluation_sets()}
     write_jsonl(EXPLANATIONS, explain_pairs(scorer, sets))
     print(f"{EXPLANATIONS}: {sum(map(len, sets.values()))} pairs of {', '.join(sets)}")
 

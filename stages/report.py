@@ -1,4 +1,4 @@
-"""Make the report, a page to look at: metrics, data/evaluation, explanations, pairs → data/report.html, metrics/report.html.
+"""Make the report, a page to look at: metrics, data/evaluation, texts → data/report.html, metrics/report.html.
 
     python stages/report.py                     a stage: makes both
     python stages/report.py --open              shows the report in the browser (not a stage)
@@ -16,11 +16,12 @@ from pathlib import Path
 from reward_model.common.errors import run
 from reward_model.common.files import missing_input, write_text
 from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets
+from reward_model.evaluation.worst_pairs import read_worst_pairs
 from reward_model.params import load_params
 from reward_model.reporting.comparison import find_changes, read_runs
 from reward_model.reporting.explanations import Explanations, read_explanations
 from reward_model.reporting.page import render_comparison, render_page
-from reward_model.reporting.pair_texts import PairView, read_shown_pairs, view_pair
+from reward_model.reporting.pair_texts import PairView, view_pair
 from reward_model.reporting.sections import Metrics
 from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS
 
@@ -55,7 +56,7 @@ def make_report() -> None:
 
 def view_set(each: EvaluationSet, explanations: Explanations) -> list[PairView]:
     """The pairs of a set that the report shows."""
-    rows, pairs = read_shown_pairs(each)
+    rows, pairs = read_worst_pairs(each)
     return [
         view_pair(each.name, row, pair, explanations.get((each.name, pair.id)))
         for row, pair in zip(rows, pairs, strict=True)

@@ -29,6 +29,7 @@ STAGES = (  # all but fetch
     "train",
     "baselines",
     "evaluate",
+    "explain",
     "report",
     "export",
 )

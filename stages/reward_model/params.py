@@ -244,9 +244,7 @@ class EvaluateParams:
         description="held-out prompts at most whose chosen response is set against a degenerate one of each kind, in "
         "the set `common_sense`; 0: no such set"
     )
-    explained_pairs: Annotated[Int, Field(ge=0)] = Field(
-        description="pairs of each set that the report explains; 0: none"
-    )
+    explained_pairs: Annotated[Int, Field(ge=0)] = Field(description="pairs of a set that the report explains; 0: none")
     sets_path: Text = Field(
         description="file, or folder of files, with external sets: RewardBench (1 and 2), RM-Bench, best-of-n lists, "
         "pairs"

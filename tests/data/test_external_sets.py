@@ -326,6 +326,7 @@ def test_the_stages_take_several_sets_at_once_and_skip_what_they_cannot_have(pro
     shown = project.stage("results").stdout
     assert "rb2: RewardBench 2: " in shown
     assert "models/reward" in shown
+    project.stage("explain")
     project.stage("report")
     report = (project.folder / "data/report.html").read_text()
     assert "RM-Bench" in report

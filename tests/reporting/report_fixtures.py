@@ -6,8 +6,10 @@ import numpy as np
 
 from reward_model.data.pairs import Pair
 from reward_model.evaluation import plots
-from reward_model.reporting.pair_texts import PairView, choose_rows, view_pair
+from reward_model.evaluation.worst_pairs import choose_rows
+from reward_model.reporting.pair_texts import PairView, view_pair
 from reward_model.reporting.sections import Metrics
+from reward_model.scoring.explanation import Explanation, Omission, TokenValue, split_response
 from test_metrics import figures, table
 
 HOSTILE = (
@@ -73,4 +75,18 @@ def make_views(name: str, texts: tuple[str, ...], count: int) -> list[PairView]:
     ]
     scored = table(np.linspace(-3, 1, count), id=[f"{number:016x}" for number in range(count)])
     rows: list[dict[str, Any]] = choose_rows(scored).to_dict("records")
-    return [view_pair(name, row, pairs[int(row["id"], 16)]) for row in rows]
+    chosen = [pairs[int(row["id"], 16)] for row in rows]
+    return [
+        view_pair(name, row, pair, (make_explanation(pair.chosen), make_explanation(pair.rejected)) if n < 5 else None)
+        for n, (row, pair) in enumerate(zip(rows, chosen, strict=True))
+    ]
+
+
+def make_explanation(response: str) -> Explanation:
+    """Of a response whose tokens have three characters, up to 500 of them, every seventh of which moves the reward."""
+    texts = [response[start : start + 3] for start in range(0, len(response), 3)]
+    values = [float(place // 7 % 3) for place in range(len(texts))]
+    tokens = [TokenValue(*each) for each in zip(texts[:500], values, strict=False)]
+    cut = len(texts) - len(tokens)
+    sentences = [Omission(part, 0.5, -0.25, cut > 0) for part in split_response(response)]
+    return Explanation(values[len(tokens) - 1], 0.0, tokens, sentences, cut, 250 if cut else None)

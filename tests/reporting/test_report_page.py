@@ -1,19 +1,24 @@
 """The report's page: what it says, what becomes of hostile texts, and its size."""
 
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from conftest import DEFAULTS, ROOT, Project
 from report_fixtures import HOSTILE, make_metrics, make_views
+from reward_model.evaluation.worst_pairs import SAMPLED, WORST, choose_rows
+from reward_model.reporting.explanations import MAX_SENTENCE, view_explanations
 from reward_model.reporting.page import FOLDER, MAX_BYTES, render_page
-from reward_model.reporting.pair_texts import MAX_CHARACTERS, SAMPLED, WORST, choose_rows, mark_differences, plain_text
+from reward_model.reporting.pair_texts import MAX_CHARACTERS, mark_differences, plain_text
 from reward_model.reporting.summary import COMPARED, verdict_sentence
+from reward_model.scoring.explanation import Explanation, Omission, TokenValue
 from test_metrics import table
 
 METRICS = make_metrics()
@@ -136,6 +141,24 @@ def test_differences_of_similar_responses_are_marked(chosen: str, rejected: str,
     ]
 
 
+def test_explanations_mark_the_tokens_that_move_the_reward_and_list_the_sentences() -> None:
+    tokens = [TokenValue(*each) for each in (("It ", 0.1), ("is ", 0.5), ("<b>", -0.3), (" so", -0.2), (".", -0.1))]
+    sides = [
+        Explanation(0.0, 0.0, tokens, [Omission("It is <b> so.", 0.7, 0.7, cut=True)], 12, 3),
+        Explanation(0.1, 0.0, tokens[:1], [Omission("word " * 100, 0.1, 0.0, cut=False)], 0, None),
+    ]
+    first, second = view_explanations(sides)
+    assert first.text == (
+        'It <span class="up strong">is </span><span class="down strong">&lt;b&gt;</span>'
+        "<small>[… 12 tokens cut …]</small> so."
+    )
+    assert first.sentences == [(0.7, False, "It is <b> so.")]
+    assert second.text == "It "
+    [(change, is_whole, sentence)] = second.sentences
+    assert (change, is_whole) == (0.0, True)
+    assert sentence == ("word " * 100)[:MAX_SENTENCE] + "…"
+
+
 @pytest.mark.parametrize("outcome", COMPARED)
 def test_the_verdict_is_one_sentence(outcome: str) -> None:
     own = METRICS.eval["heldout"]
@@ -185,6 +208,17 @@ def test_the_stage_writes_both_pages(trained: Project) -> None:
     prompt = "expert question"  # of the set mt_bench_human
     assert prompt in with_texts
     assert prompt not in without
+    sets = len(set(re.findall(r'data-set="(\w+)"', with_texts)))
+    assert with_texts.count("Why this reward") == 2 * DEFAULTS["evaluate"]["explained_pairs"] * sets
+    rows = [json.loads(line) for line in (trained.folder / "data/explanations.jsonl").read_text().splitlines()]
+    scored = {
+        row["id"]: (row["chosen_reward"], row["rejected_reward"])
+        for name in {row["set"] for row in rows}
+        for row in pq.read_table(trained.folder / f"data/evaluation/{name}.parquet").to_pylist()
+    }
+    for row in rows:
+        explained = [row[side]["reward"] for side in ("chosen", "rejected")]
+        assert explained == pytest.approx(scored[row["id"]], abs=1e-4), "the rewards that the page shows"
 
 
 def test_a_report_that_was_not_made_is_one_clear_error(tmp_path: Path) -> None:

@@ -3,16 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 from markupsafe import Markup, escape
 from pydantic import TypeAdapter
 
 from reward_model.common.files import read_jsonl
+from reward_model.evaluation.worst_pairs import EXPLANATIONS
 from reward_model.reporting.clean import clean
 from reward_model.scoring.explanation import Explanation, MarkedText, largest_move, marked_texts
 
-EXPLANATIONS = Path("data/explanations.jsonl")
 MAX_SENTENCE = 300  # characters that are shown
 SIDES = TypeAdapter(tuple[Explanation, Explanation])
 
@@ -78,5 +77,5 @@ def _style(part: MarkedText) -> str:
 
 def size(views: Sequence[ExplanationView]) -> int:
     """Bytes that they take in the page, or a few more."""
-    texts = [text for view in views for text in (view.text, *(sentence for _, _, sentence in view.sentences))]
-    return sum(100 + len(text.encode("utf-8", "replace")) for text in texts)
+    texts = [text for view in views for text in (view.text, *(escape(sentence) for _, _, sentence in view.sentences))]
+    return 1000 * len(views) + sum(150 + len(text.encode("utf-8", "replace")) for text in texts)

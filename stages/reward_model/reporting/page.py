@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from reward_model.evaluation import worst_pairs
 from reward_model.reporting import pair_texts
 from reward_model.reporting.changed_pairs import MAX_CHANGED, ChangedPairs
 from reward_model.reporting.clean import clean
@@ -77,7 +78,7 @@ def _render(context: Mapping[str, Any], **pairs: Any) -> str:
         "style": style,
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "limits": pair_texts,
+        "limits": worst_pairs,
         "runs": None,
     }
     return environment.get_template("report.html.jinja").render({**fixed, **context, **pairs})

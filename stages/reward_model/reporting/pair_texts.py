@@ -1,26 +1,19 @@
-"""Pairs for people to read: which are shown, and their texts, cut and with the differences marked."""
+"""Pairs for people to read: their texts, cut and with the differences marked."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from itertools import chain, zip_longest
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup, escape
 
-from reward_model.common.tables import read_parquet
-from reward_model.data.evaluation_sets import EvaluationSet, read_set_pairs
 from reward_model.data.pairs import Pair
-from reward_model.evaluation.margins import compute_margins
 from reward_model.reporting.clean import MAX_NAME, clean
 from reward_model.reporting.explanations import ExplanationView, size, view_explanations
 from reward_model.scoring.explanation import Explanation
 
-WORST = 40  # of each set: pairs ranked against the label, those furthest from it first
-SAMPLED = 10  # of each set: pairs ranked with the label
 MAX_CHARACTERS = 4000  # of each text
 MAX_TURNS = 6  # of each prompt, the last ones
 MIN_SHARED = 0.4  # of the words of two responses: with fewer in common, nearly everything would be marked
@@ -68,28 +61,6 @@ class PairView:
     marked: bool
     explained: list[ExplanationView] = field(default_factory=list)
     other: OtherRun | None = None
-
-
-def choose_rows(scored: pd.DataFrame) -> pd.DataFrame:
-    """Of a set's scored pairs the worst-ranked, then some that are ranked as labelled.
-
-    Ids are hashes, so that the first of them are a random sample, the same each time.
-    """
-    scored = scored.assign(gap=compute_margins(scored))
-    wrong: Any = scored[scored["gap"] < 0]
-    right: Any = scored[scored["gap"] >= 0]
-    return pd.concat([wrong.sort_values(["gap", "id"]).head(WORST), right.sort_values("id").head(SAMPLED)])
-
-
-def read_shown_pairs(each: EvaluationSet) -> tuple[list[dict[str, Any]], list[Pair]]:
-    """The pairs of a set that the report shows: their rewards, and their texts.
-
-    Raises:
-        UserError: the set was not evaluated, or its texts are absent.
-    """
-    scored = read_parquet(Path(f"data/evaluation/{each.name}.parquet"))
-    rows: list[dict[str, Any]] = choose_rows(pd.DataFrame(scored)).to_dict("records")
-    return rows, read_set_pairs(each.pairs, rows)
 
 
 def view_pair(
