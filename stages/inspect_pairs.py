@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 import reward_model.common.environment  # noqa: F401
-from reward_model.cli.terminal import make_console
+from reward_model.cli.terminal import make_console, make_table
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError, run
 from reward_model.common.paths import absolute
@@ -27,8 +27,10 @@ from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import EncodedResponses, Encoder
 from reward_model.data.pair_reader import PairReader, columns_of
 from reward_model.data.pairs import Pair, describe_skipped, parse_pairs
+from reward_model.data.quality import measure_quality, quality_rows, quality_warnings
 from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.sources import add_rejects, params_of_sources
+from reward_model.data.splits import split_pairs
 from reward_model.data.tokens import SAME_TOKENS, TokenRow, count_cuts, encode_pairs, has_equal_sides
 from reward_model.params import DataParams, load_params
 
@@ -48,6 +50,7 @@ def main() -> None:
     if not pairs:
         return
     print_lengths(pairs, console)
+    print_quality(pairs, console)
     if not (BASE / "config.json").exists():
         console.print(f"\n{BASE} is not there, so tokens are not shown: run `dvc repro fetch_base`")
         return
@@ -101,8 +104,26 @@ def print_lengths(pairs: Sequence[Pair], console: Console) -> None:
     prompts = len({pair.prompt_id for pair in pairs})
     console.print(f"{prompts} prompts; ties: {len(pairs) - len(sided)}")
     if sided:
-        warning = ": a model may learn little but length" if max(longer.mean(), 1 - longer.mean()) > 0.8 else ""
-        console.print(f"the longer response is the chosen one in {longer.mean():.1%}{warning}")
+        console.print(f"the longer response is the chosen one in {longer.mean():.1%}")
+
+
+def print_quality(pairs: Sequence[Pair], console: Console) -> None:
+    """What the pairs look like, split as prepare would split them; what spoils a model is a warning."""
+    data = load_params().data
+    splits = split_pairs(
+        pairs, validation_fraction=data.validation_fraction, heldout_fraction=data.heldout_fraction, seed=data.seed
+    )
+    if not splits["train"]:
+        return
+    quality = measure_quality(splits)
+    sizes = ", ".join(f"{len(own)} {name}" for name, own in splits.items())
+    console.print("", Text(f"of these pairs, split by prompt into {sizes}", "bold"), sep="\n")
+    table = make_table("training pairs", "share", numbers=("share",))
+    for row in quality_rows(quality):
+        table.add_row(*row)
+    console.print(table)
+    for line in quality_warnings(quality):
+        console.print(Text(f"warning: {line}", "yellow"))
 
 
 def print_tokens(encoder: Encoder, pairs: Sequence[Pair], console: Console) -> None:

@@ -26,6 +26,15 @@ HOSTILE = (
     "عربي " * 500,
 )
 
+QUALITY = {
+    "identical_beginnings": 0.3,
+    "control_tokens": 0.0,
+    "cut_in_word": {"chosen": 0.01, "rejected": 0.02},
+    "scripts": {"latin": 1.0},
+    "by_source": {"<c>": {"pairs": 90, "longer_wins": 0.7}},
+    "leaks": {"heldout": {"near_duplicate_prompts": 0.0, "responses_trained_on": 0.0}},
+}
+
 
 def make_metrics(names: tuple[str, ...] = ("heldout", "other")) -> Metrics:
     """The metrics of sets of 60 pairs of two sources."""
@@ -53,7 +62,7 @@ def make_metrics(names: tuple[str, ...] = ("heldout", "other")) -> Metrics:
             {**point, "step": 5, "pairs": 50},
             {**point, "step": 10, "pairs": 100, "eval_loss": 0.5, "eval_accuracy": 0.8},
         ],
-        data={"rows": 200, "kept": 180, "skipped": {"tie": 20}},
+        data={"rows": 200, "kept": 180, "skipped": {"tie": 20}, "quality": QUALITY},
         tokens={"max_length": 512, "heldout": {"pairs": 60, **cuts}},
         external_sets={"sets": {"other": {"kept": 60, "skipped": {"duplicate": 1}, **cuts}}, "skipped": {"b": "why"}},
         calibration={"noise_margin": 0.3},

@@ -188,6 +188,21 @@ def quality_warnings(quality: Mapping[str, Any]) -> Iterator[str]:
             yield f"the two responses of {found:.0%} of the {name} pairs are trained on with another prompt"
 
 
+def quality_rows(quality: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The figures for people: what it is, and how large a share."""
+    yield f"pairs whose responses begin with the same {BEGINNING} characters", f"{quality['identical_beginnings']:.1%}"
+    yield "pairs with what looks like a control token", f"{quality['control_tokens']:.1%}"
+    for side, found in quality["cut_in_word"].items():
+        yield f"long {side} responses that end within a word", f"{found:.1%}"
+    for source, own in quality["by_source"].items():
+        yield f"the longer response is the chosen one: {source}", f"{own['longer_wins']:.1%}"
+    for script, found in quality["scripts"].items():
+        yield f"chosen responses in script: {script}", f"{found:.1%}"
+    for name, own in quality["leaks"].items():
+        yield f"{name} prompts nearly the same as one trained on", f"{own['near_duplicate_prompts']:.1%}"
+        yield f"{name} pairs whose responses are trained on", f"{own['responses_trained_on']:.1%}"
+
+
 def share(part: float, whole: float) -> float:
     """The part of the whole; 0 of nothing."""
     return part / whole if whole else 0.0

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from reward_model.common.files import read_json
+from reward_model.data.quality import quality_rows, quality_warnings
 from reward_model.evaluation.metrics import percent
 from reward_model.evaluation.plots import LONGER
 from reward_model.evaluation.report import NAMES, REFERENCE_HEAD, heldout_first, reference_rows, verdict_in_words
@@ -263,7 +264,7 @@ def _number(value: float | None) -> str:
 
 
 def data_section(metrics: Metrics) -> Section:
-    """What was skipped and what was cut."""
+    """What was skipped, what was cut, and what the training pairs look like."""
     data, external = metrics.data, metrics.external_sets
     lead = f"{data['rows']:,} rows were read; {data['kept']:,} pairs were kept."
     skipped = [(reason, "prepare", f"{count:,}") for reason, count in data["skipped"].items()]
@@ -282,9 +283,11 @@ def data_section(metrics: Metrics) -> Section:
         Table(
             f"Cut to {metrics.tokens['max_length']} tokens", ["set", "pairs", "prompts cut", "responses cut"], cut_rows
         ),
+        Table("The training pairs", ["what", "share"], list(quality_rows(data["quality"]))),
     ]
-    notes = [f"{name} is left out: {reason}" for name, reason in external["skipped"].items()]
-    return Section("data", "Skipped and cut", lead, tables=tables, notes=notes)
+    notes = [f"warning: {line}" for line in quality_warnings(data["quality"])]
+    notes += [f"{name} is left out: {reason}" for name, reason in external["skipped"].items()]
+    return Section("data", "Data", lead, tables=tables, notes=notes)
 
 
 def _cut(own: Figures, side: str) -> str:
