@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from markupsafe import Markup, escape
 from pydantic import TypeAdapter
@@ -58,13 +57,14 @@ def shorten(sentence: str) -> str:
 
 
 def _marked(explanation: Explanation, largest: float) -> Markup:
-    cut = Markup("<small>[… {} tokens cut …]</small>").format(explanation.tokens_cut)
     html: list[Markup] = []
-    for style, parts in groupby(marked_texts(explanation, largest), _style):
-        shown = Markup("").join(
-            cut + escape(clean(part.text)) if part.follows_cut else escape(clean(part.text)) for part in parts
-        )
-        html.append(Markup('<span class="{}">{}</span>').format(style, shown) if style else shown)
+    for part in marked_texts(explanation, largest):
+        if part.follows_cut:
+            html.append(Markup("<small>[… {} tokens cut …]</small>").format(explanation.tokens_cut))
+        text, style = clean(part.text), _style(part)
+        body = text.lstrip()  # tokens begin with the blank before a word, where a mark says nothing
+        html.append(escape(text[: len(text) - len(body)]))
+        html.append(Markup('<span class="{}">{}</span>').format(style, body) if style and body else escape(body))
     return Markup("").join(html)
 
 
