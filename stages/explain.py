@@ -15,7 +15,7 @@ import reward_model.common.environment  # noqa: F401
 from reward_model.common.errors import run
 from reward_model.common.files import write_jsonl
 from reward_model.common.progress import progress
-from reward_model.data.evaluation_sets import evaluation_sets
+from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets
 from reward_model.data.pairs import Pair
 from reward_model.evaluation.calibration import Calibration
 from reward_model.evaluation.worst_pairs import EXPLANATIONS, read_worst_pairs
@@ -32,9 +32,15 @@ def main() -> None:
     backend, encoder = TorchBackend.load(REWARD, params.train.device, "fp32")
     scorer = Scorer(backend, encoder, Calibration(), params.evaluate.batch_size, fingerprint="")
     count = params.evaluate.explained_pairs
-    sets = {each.name: read_worst_pairs(each)[1][:count] for each in evaluation_sets()}
+    sets = {each.name: worst_pairs(each, count) for each in evaluation_sets()}
     write_jsonl(EXPLANATIONS, explain_pairs(scorer, sets))
-    print(f"{EXPLANATIONS}: {sum(map(len, sets.values()))} pairs of {', '.join(sets)}")
+    print(f"{EXPLANATIONS}: {', '.join(f'{len(pairs)} pairs of {name}' for name, pairs in sets.items())}")
+
+
+def worst_pairs(each: EvaluationSet, count: int) -> list[Pair]:
+    """The pairs that the model ranks against the label, those furthest from it first."""
+    rows, pairs = read_worst_pairs(each)
+    return [pair for row, pair in zip(rows, pairs, strict=True) if row["gap"] < 0][:count]
 
 
 def explain_pairs(scorer: Scorer, sets: Mapping[str, Sequence[Pair]]) -> Iterator[dict[str, Any]]:

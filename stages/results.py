@@ -73,7 +73,7 @@ def print_summary(figures: Mapping[str, Any]) -> None:
         console.print("", *benchmarks, sep="\n")
     report = next((path for path in (REPORT, WITHOUT_TEXTS) if path.exists()), None)
     if report is not None:
-        console.print(f"\n{report}")
+        console.print(f"\nThe charts, and pairs to look at: {report}")
 
 
 def reference_table(figures: Mapping[str, Any]) -> Table:

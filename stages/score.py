@@ -91,7 +91,9 @@ def parse_arguments() -> argparse.Namespace:
         "and get rewards; one that cannot be scored gets an error, and the exit status is 1.",
     )
     files.add_argument("--input", nargs="+", metavar="FILE", help=".jsonl, .csv or .parquet; - for stdin")
-    files.add_argument("--output", metavar="FILE", help=".jsonl, .csv or .parquet; - for stdout")
+    files.add_argument(
+        "--output", metavar="FILE", help=".jsonl, .csv or .parquet (of .jsonl only .jsonl); - for stdout"
+    )
     files.add_argument("--format", choices=["jsonl", "csv"], default="jsonl", help="of stdin and stdout")
     files.add_argument("--resume", action="store_true", help="continue an interrupted --output")
     add_workers(parser)

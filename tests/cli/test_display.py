@@ -54,4 +54,4 @@ def test_a_terminal_gets_colours_and_lines_that_fit(
     assert (found != plain) is coloured
     assert ("\x1b[32mB    +1.500\x1b[0m" in found) is coloured
     assert max(map(columns, plain.splitlines())) <= 80
-    assert "but that is within noise:\nup to a margin of 0.40" in plain
+    assert "but that is within noise:\ntaken together, validation pairs with margins up to 0.40 were" in plain

@@ -8,7 +8,7 @@ import pytest
 from reward_model.data import quality
 from reward_model.data.pair_reader import PairReader
 from reward_model.data.pairs import Pair
-from reward_model.data.quality import measure_quality, quality_warnings, script_of_text, unbalanced_labels
+from reward_model.data.quality import measure_quality, quality_rows, quality_warnings, script_of_text, unbalanced_labels
 from reward_model.data.row_formats import Columns
 
 WORDS = [f"{one}{two}{three}" for one in "bdfgklmn" for two in "aeiou" for three in "prstvxz"]
@@ -80,6 +80,16 @@ def test_evaluated_pairs_that_training_meets_again_are_counted() -> None:
     found = figures(train, [near, again, pair(400), pair(401)])
     assert found["leaks"] == {"heldout": {"near_duplicate_prompts": 0.25, "responses_trained_on": 0.25}}
     assert [line[:3] for line in quality_warnings(found)] == ["25%", "the"]
+
+
+def test_what_is_not_measured_is_not_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut words among too few words, and a split without pairs."""
+    monkeypatch.setattr(quality, "MIN_WORDS", 5_000)
+    found = measure_quality({"train": [pair(1, chosen=text(1) + " notwithst")], "heldout": []})
+    assert found["cut_in_word"] == {"chosen": None, "rejected": None}
+    assert found["leaks"]["heldout"] == {"near_duplicate_prompts": None, "responses_trained_on": None}
+    assert [shown for name, shown in quality_rows(found) if "within a word" in name or "heldout" in name] == ["–"] * 4
+    assert list(quality_warnings(found)) == []
 
 
 @pytest.mark.parametrize(

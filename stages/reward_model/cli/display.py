@@ -83,8 +83,8 @@ def _verdict(result: Comparison, calibration: Calibration) -> str:
 
 def _noise(calibration: Calibration) -> str:
     return (
-        f"up to a margin of {calibration.noise_margin:.2f} the model was not shown to be better than chance, on "
-        f"{calibration.pairs} validation pairs"
+        f"taken together, validation pairs with margins up to {calibration.noise_margin:.2f} were not shown to be "
+        f"ranked better than by chance ({calibration.pairs} pairs in all)"
     )
 
 

@@ -74,7 +74,7 @@ def _line_row(line: bytes, place: str) -> StreamedRow:
     except UnicodeDecodeError:
         return StreamedRow(values, place, "is not UTF-8")
     except ValueError as error:
-        return StreamedRow(values, place, f"is not JSON: {error}")
+        return StreamedRow(values, place, f"is not JSON: {_fault(error)}")
     except RecursionError:
         return StreamedRow(values, place, DEEP, TOO_DEEP)
     if not isinstance(parsed, dict):
@@ -82,6 +82,13 @@ def _line_row(line: bytes, place: str) -> StreamedRow:
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _is_deep(parsed):
         return StreamedRow(values, place, DEEP, TOO_DEEP)
     return StreamedRow(parsed, place)
+
+
+def _fault(error: ValueError) -> str:
+    """What is wrong within a line, whose number is told already."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg}, at character {error.pos + 1}"
+    return str(error)
 
 
 def _document_rows(source: str, content: bytes) -> Iterator[StreamedRow]:

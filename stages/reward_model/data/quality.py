@@ -70,12 +70,13 @@ class Habits:
             if last is not None:
                 self.last_words[side, last] += 1
 
-    def _cut_in_word(self) -> dict[str, float]:
-        """The shares of the long responses that end in a word that stands nowhere else."""
+    def _cut_in_word(self) -> dict[str, float | None]:
+        """The shares of the long responses that end in a word that stands nowhere else; None where few words do."""
+        if len(self.words) < MIN_WORDS:
+            return {"chosen": None, "rejected": None}
         cut: Counter[str] = Counter()
-        if len(self.words) >= MIN_WORDS:
-            for (side, word), count in self.last_words.items():
-                cut[side] += count * (word not in self.words)
+        for (side, word), count in self.last_words.items():
+            cut[side] += count * (word not in self.words)
         return {side: share(cut[side], self.long[side]) for side in ("chosen", "rejected")}
 
     def figures(self) -> dict[str, Any]:
@@ -128,7 +129,7 @@ class Leaks:
         if responses in self._responses:
             self._again.add(responses)
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float | None]:
         """The shares of prompts with a near-duplicate in training, and of pairs of which both responses are there."""
         again = sum(self._responses[responses] for responses in self._again)
         return {
@@ -168,11 +169,11 @@ def unbalanced_labels(counts: Mapping[str, Any]) -> Iterator[str]:
 
 def quality_warnings(quality: Mapping[str, Any]) -> Iterator[str]:
     """A line for each figure that is bad."""
-    if (found := quality["identical_beginnings"]) > MANY["identical_beginnings"]:
+    if (found := quality["identical_beginnings"] or 0) > MANY["identical_beginnings"]:
         yield f"both responses begin with the same {BEGINNING} characters in {found:.0%} of the training pairs"
-    if (found := quality["control_tokens"]) > MANY["control_tokens"]:
+    if (found := quality["control_tokens"] or 0) > MANY["control_tokens"]:
         yield f"{found:.0%} of the training pairs hold what looks like a control token of a chat template"
-    cut = quality["cut_in_word"]
+    cut = {side: found or 0 for side, found in quality["cut_in_word"].items()}
     if max(cut.values()) > MANY["cut_in_word"]:
         shares = f"{cut['chosen']:.0%} of the long chosen and {cut['rejected']:.0%} of the long rejected responses"
         yield f"{shares} end within a word"
@@ -182,30 +183,35 @@ def quality_warnings(quality: Mapping[str, Any]) -> Iterator[str]:
             yield f"{source!r}: the longer response is the chosen one in {longer:.0%}: a model may learn little else"
             break
     for name, own in quality["leaks"].items():
-        if (found := own["near_duplicate_prompts"]) > MANY["leaks"]:
+        if (found := own["near_duplicate_prompts"] or 0) > MANY["leaks"]:
             yield f"{found:.0%} of the {name} prompts are nearly the same as one that is trained on"
-        if (found := own["responses_trained_on"]) > MANY["leaks"]:
+        if (found := own["responses_trained_on"] or 0) > MANY["leaks"]:
             yield f"the two responses of {found:.0%} of the {name} pairs are trained on with another prompt"
 
 
 def quality_rows(quality: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The figures for people: what it is, and how large a share."""
-    yield f"pairs whose responses begin with the same {BEGINNING} characters", f"{quality['identical_beginnings']:.1%}"
-    yield "pairs with what looks like a control token", f"{quality['control_tokens']:.1%}"
+    for name, found in _named_shares(quality):
+        yield name, "–" if found is None else f"{found:.1%}"
+
+
+def _named_shares(quality: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
+    yield f"pairs whose responses begin with the same {BEGINNING} characters", quality["identical_beginnings"]
+    yield "pairs with what looks like a control token", quality["control_tokens"]
     for side, found in quality["cut_in_word"].items():
-        yield f"long {side} responses that end within a word", f"{found:.1%}"
+        yield f"long {side} responses that end within a word", found
     for source, own in quality["by_source"].items():
-        yield f"the longer response is the chosen one: {source}", f"{own['longer_wins']:.1%}"
+        yield f"the longer response is the chosen one: {source}", own["longer_wins"]
     for script, found in quality["scripts"].items():
-        yield f"chosen responses in script: {script}", f"{found:.1%}"
+        yield f"chosen responses in script: {script}", found
     for name, own in quality["leaks"].items():
-        yield f"{name} prompts nearly the same as one trained on", f"{own['near_duplicate_prompts']:.1%}"
-        yield f"{name} pairs whose responses are trained on", f"{own['responses_trained_on']:.1%}"
+        yield f"{name} prompts nearly the same as one trained on", own["near_duplicate_prompts"]
+        yield f"{name} pairs whose responses are trained on", own["responses_trained_on"]
 
 
-def share(part: float, whole: float) -> float:
-    """The part of the whole; 0 of nothing."""
-    return part / whole if whole else 0.0
+def share(part: float, whole: float) -> float | None:
+    """The part of the whole; None of nothing."""
+    return part / whole if whole else None
 
 
 def script_of_text(text: str) -> str:
