@@ -164,7 +164,10 @@ def test_normalized_rewards_are_z_scores_of_the_validation_responses(
     for own, plain in zip(normalized.score_pairs(pairs), manager.score_pairs(pairs), strict=True):
         assert own.margin == pytest.approx(plain.margin / manager.calibration.reward_std, abs=1e-3)
         assert own.probability_a == pytest.approx(plain.probability_a, abs=1e-4)
-        assert (own.preferred, own.within_noise) == (plain.preferred, plain.within_noise)
+        assert own.preferred == plain.preferred
+        # The noise margin is that of a validation pair, which rounding may put on either side of it.
+        if abs(plain.margin) != pytest.approx(manager.calibration.noise_margin, abs=1e-3):
+            assert own.within_noise == plain.within_noise
     normalized.score_file(tmp_path / "pairs.jsonl", tmp_path / "scored.jsonl")
     scored = read_jsonl(tmp_path / "scored.jsonl")
     rewards = torch.tensor([[row["reward_chosen"], row["reward_rejected"]] for row in scored])
