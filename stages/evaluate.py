@@ -19,7 +19,7 @@ from reward_model.common.files import new_folder, read_json, read_jsonl, write_j
 from reward_model.common.tables import read_parquet, write_parquet
 from reward_model.data.evaluation_sets import HELDOUT, evaluation_sets
 from reward_model.evaluation import plots
-from reward_model.evaluation.calibration import JUDGED, UNSEEN_FILE, Calibration, fit_calibration
+from reward_model.evaluation.calibration import JUDGED, UNSEEN_FILE, Calibration, JudgedPairs, fit_calibration
 from reward_model.evaluation.external_scores import external_scores
 from reward_model.evaluation.judges import judge_figures
 from reward_model.evaluation.margins import read_labels
@@ -53,7 +53,7 @@ def main() -> None:
     validation = score(rows, "validation")
     chosen, rejected = (validation[side].to_numpy() for side in SCORED)
     unseen = pd.DataFrame(read_parquet(REWARD / UNSEEN_FILE), columns=[*JUDGED])
-    late = unseen["margin"].to_numpy(dtype=float), read_labels(unseen)
+    late = JudgedPairs(unseen["margin"].to_numpy(dtype=float), read_labels(unseen), unseen["prompt_id"].tolist())
     calibration = fit_calibration(chosen, rejected, validation["prompt_id"].tolist(), read_labels(validation), late)
     sets = evaluation_sets()
     scored = {each.name: with_baselines(score(read_parquet(each.tokens), each.name), each.name) for each in sets}
@@ -137,9 +137,9 @@ def write_plots(scored: dict[str, pd.DataFrame], references: list[dict[str, Any]
 def calibration_report(calibration: Calibration) -> str:
     """The calibration for people."""
     return (
-        f"calibration on {calibration.pairs} validation pairs, for the temperature also {calibration.training_pairs} "
-        f"training pairs before they were trained on: temperature {calibration.temperature:.2f}, within noise up to a "
-        f"margin of {calibration.noise_margin:.2f}"
+        f"calibration on {calibration.pairs} validation pairs and {calibration.training_pairs} training pairs before "
+        f"they were trained on: temperature {calibration.temperature:.2f}, within noise up to a margin of "
+        f"{calibration.noise_margin:.2f}"
     )
 
 

@@ -8,7 +8,14 @@ import pytest
 from reward_model.data import quality
 from reward_model.data.pair_reader import PairReader
 from reward_model.data.pairs import Pair
-from reward_model.data.quality import measure_quality, quality_rows, quality_warnings, script_of_text, unbalanced_labels
+from reward_model.data.quality import (
+    language_of_text,
+    measure_quality,
+    quality_rows,
+    quality_warnings,
+    script_of_text,
+    unbalanced_labels,
+)
 from reward_model.data.row_formats import Columns
 
 WORDS = [f"{one}{two}{three}" for one in "bdfgklmn" for two in "aeiou" for three in "prstvxz"]
@@ -98,6 +105,31 @@ def test_what_is_not_measured_is_not_zero(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_a_text_has_the_script_of_most_of_its_letters(text: str, script: str) -> None:
     assert script_of_text(text) == script
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Die Stadt war vor allem für ihre Brücken und Märkte bekannt.", "de"),
+        ("La ville était surtout connue pour ses ponts et ses marchés.", "fr"),
+        ("この町は橋と市場でよく知られていました。", "ja"),
+        ("for i in range(3): print(i)", "unclear"),
+        ("12 + 30", "unclear"),
+        ("", "unclear"),
+    ],
+)
+def test_a_text_has_a_language_or_is_unclear(text: str, language: str) -> None:
+    assert language_of_text(text) == language
+
+
+def test_languages_are_shares_of_the_chosen_responses_and_rare_ones_are_not_shown() -> None:
+    english = "The town was best known for its bridges and its markets before the war."
+    german = "Die Stadt war vor allem für ihre Brücken und Märkte bekannt."
+    found = figures([pair(number, chosen=german if number == 0 else english) for number in range(250)])
+    assert found["languages"] == {"en": 249 / 250, "de": 1 / 250}
+    shown = dict(quality_rows(found))
+    assert shown["chosen responses in language: en"] == "99.6%"
+    assert "chosen responses in language: de" not in shown
 
 
 @pytest.mark.parametrize(("labels", "warned"), [("AAAAAAAAAB", True), ("AAABBBBAtt", False), ("", False)])

@@ -8,6 +8,7 @@ import pytest
 from reward_model.common.errors import UserError
 from reward_model.evaluation.calibration import (
     Calibration,
+    JudgedPairs,
     fit_calibration,
     fit_temperature,
     noise_margin,
@@ -122,10 +123,22 @@ def test_the_temperature_of_soft_labels_is_that_at_which_the_probabilities_are_t
     assert fit_temperature(margins, np.ones(400)) < 1
 
 
-def test_unseen_training_pairs_help_to_tell_the_temperature_and_nothing_else() -> None:
+def test_unseen_training_pairs_help_to_tell_temperature_and_noise_margin_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     margins, more = judged(rng.normal(0, 4, 60), 2.0, rng), judged(rng.normal(0, 4, 5000), 2.0, rng)
     alone = fit_calibration(margins, np.zeros(60), own_prompts(60), np.ones(60))
-    both = fit_calibration(margins, np.zeros(60), own_prompts(60), np.ones(60), (more, np.ones(5000)))
+    unseen = JudgedPairs(more, np.ones(5000), [f"unseen {prompt}" for prompt in own_prompts(5000)])
+    both = fit_calibration(margins, np.zeros(60), own_prompts(60), np.ones(60), unseen)
     assert both.temperature == pytest.approx(2, abs=0.15)
-    assert replace(both, temperature=alone.temperature, training_pairs=0) == alone
+    assert both.noise_margin < alone.noise_margin / 2
+    alike = {"temperature": alone.temperature, "noise_margin": alone.noise_margin, "training_pairs": 0}
+    assert replace(both, **alike) == alone
+
+
+def test_pairs_without_a_side_say_nothing_of_noise() -> None:
+    margins = np.concatenate([np.full(40, 0.5), np.full(40, -0.1)])
+    labels = np.concatenate([np.ones(40), np.full(40, 0.5)])
+    with_ties = fit_calibration(margins, np.zeros(80), own_prompts(80), labels)
+    assert (
+        with_ties.noise_margin == fit_calibration(margins[:40], np.zeros(40), own_prompts(40), labels[:40]).noise_margin
+    )

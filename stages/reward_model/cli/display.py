@@ -83,8 +83,8 @@ def _verdict(result: Comparison, calibration: Calibration) -> str:
 
 def _noise(calibration: Calibration) -> str:
     return (
-        f"taken together, validation pairs with margins up to {calibration.noise_margin:.2f} were not shown to be "
-        f"ranked better than by chance ({calibration.pairs} pairs in all)"
+        f"taken together, pairs new to the model with margins up to {calibration.noise_margin:.2f} were not shown "
+        f"to be ranked better than by chance ({calibration.pairs + calibration.training_pairs} pairs in all)"
     )
 
 

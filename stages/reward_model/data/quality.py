@@ -9,6 +9,7 @@ from functools import cache
 from itertools import islice, pairwise
 from typing import Any
 
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from rensa import RMinHash, RMinHashLSH  # pyright: ignore[reportAttributeAccessIssue]
 
 from reward_model.common.progress import progress
@@ -33,6 +34,10 @@ MANY = {  # above which there is a warning
 }
 MIN_PAIRS = 50  # of a source, to warn of it
 MIN_WORDS = 5_000  # that must be known before a word that is met but once, at an end, is taken for a part of one
+LANGUAGE_SAMPLE = 5_000  # training pairs whose chosen response's language is told
+CONFIDENCE = 0.8  # below, a text is in no language for certain: a list of names, code, a word
+UNCLEAR = "unclear"
+RARE = 0.005  # a share of a script or language that is not shown to people
 
 
 @dataclass
@@ -45,11 +50,14 @@ class Habits:
     last_words: Counter[tuple[str, str]] = field(default_factory=Counter)
     words: set[str] = field(default_factory=set)  # but for last ones
     scripts: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     longer_wins: Counter[str] = field(default_factory=Counter)
 
     def add(self, pair: Pair) -> None:
         """Count a pair."""
+        if self.pairs < LANGUAGE_SAMPLE:
+            self.languages[language_of_text(pair.chosen)] += 1
         self.pairs += 1
         texts = (*(turn["content"] for turn in pair.prompt), pair.chosen, pair.rejected)
         self.counts["identical_beginnings"] += pair.chosen[:BEGINNING] == pair.rejected[:BEGINNING]
@@ -87,6 +95,7 @@ class Habits:
             "control_tokens": share(self.counts["control_tokens"], self.pairs),
             "cut_in_word": self._cut_in_word(),
             "scripts": {name: share(count, self.pairs) for name, count in self.scripts.most_common()},
+            "languages": {name: share(count, self.languages.total()) for name, count in self.languages.most_common()},
             "by_source": {
                 name: {
                     "pairs": self.sources[name],
@@ -202,8 +211,10 @@ def _named_shares(quality: Mapping[str, Any]) -> Iterator[tuple[str, float | Non
         yield f"long {side} responses that end within a word", found
     for source, own in quality["by_source"].items():
         yield f"the longer response is the chosen one: {source}", own["longer_wins"]
-    for script, found in quality["scripts"].items():
-        yield f"chosen responses in script: {script}", found
+    for key, kind in (("scripts", "script"), ("languages", "language")):
+        for name, found in quality[key].items():
+            if found >= RARE:
+                yield f"chosen responses in {kind}: {name}", found
     for name, own in quality["leaks"].items():
         yield f"{name} prompts nearly the same as one trained on", own["near_duplicate_prompts"]
         yield f"{name} pairs whose responses are trained on", own["responses_trained_on"]
@@ -218,6 +229,17 @@ def script_of_text(text: str) -> str:
     """The Unicode script of most of its first letters, in lower case; `none` where there are none."""
     scripts = Counter(map(_script, islice(filter(str.isalpha, text), LETTERS)))
     return scripts.most_common(1)[0][0] if scripts else "none"
+
+
+def language_of_text(text: str) -> str:
+    """The ISO 639 code of the text's language, or `unclear`."""
+    language, _ = _identifier().classify(text)
+    return UNCLEAR if language in ("und", "zxx") else language
+
+
+@cache
+def _identifier() -> LanguageIdentifier:
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=CONFIDENCE)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError
 from reward_model.common.files import read_json, write_json
+from reward_model.data.pairs import TIE
 
 CALIBRATION_FILE = "calibration.json"
 UNSEEN_FILE = "unseen_pairs.parquet"  # in models/reward: training pairs, judged before their prompt was trained on
@@ -34,10 +35,11 @@ class Calibration:
 
     Attributes:
         temperature: the probability that the response ahead is the preferred one is sigmoid(margin / temperature).
-        noise_margin: up to this margin, the model was not shown to be better than chance on the validation pairs.
-        reward_mean, reward_std: of all responses, for users that want rewards around zero (`z_score`).
+        noise_margin: up to this margin, the model was not shown to be better than chance on pairs new to it.
+        reward_mean, reward_std: of the validation pairs' responses, for users that want rewards around zero.
         pairs: validation pairs behind the figures; 0: nothing was fitted.
-        training_pairs: those behind the temperature besides, judged before any of their prompt was trained on.
+        training_pairs: those behind temperature and noise margin besides, judged before any of their prompt was trained
+            on.
     """
 
     temperature: float = 1.0
@@ -81,30 +83,49 @@ class Calibration:
         write_json(path, asdict(self))
 
 
+@dataclass(frozen=True)
+class JudgedPairs:
+    """Pairs that a model gave margins before it was trained on any of their prompt.
+
+    Attributes:
+        margins: shape (pairs,).
+        labels: the probability that chosen is better, shape (pairs,).
+        prompt_ids: of each pair; pairs of one prompt are not independent.
+    """
+
+    margins: FloatArray = field(default_factory=lambda: np.empty(0))
+    labels: FloatArray = field(default_factory=lambda: np.empty(0))
+    prompt_ids: Sequence[str] = ()
+
+
 def fit_calibration(
     chosen: FloatArray,
     rejected: FloatArray,
     prompt_ids: Sequence[str],
     labels: FloatArray,
-    unseen: tuple[FloatArray, FloatArray] = (np.empty(0), np.empty(0)),
+    unseen: JudgedPairs | None = None,
 ) -> Calibration:
-    """Fit the calibration on validation pairs; the temperature on unseen training pairs too.
+    """Fit the calibration on validation pairs; temperature and noise margin on unseen training pairs too.
 
     Args:
         chosen: rewards of the chosen responses, shape (pairs,).
         rejected: rewards of the rejected ones.
-        prompt_ids: the pairs' prompts; pairs of one prompt are not independent.
+        prompt_ids: the pairs' prompts.
         labels: the probability that chosen is better, shape (pairs,).
-        unseen: margins and labels of training pairs whose prompts the model had not been trained on.
+        unseen: the training pairs.
     """
+    unseen = unseen or JudgedPairs()
     rewards = np.concatenate([chosen, rejected])
+    margins, labels = np.concatenate([chosen - rejected, unseen.margins]), np.concatenate([labels, unseen.labels])
+    prompts = np.array([*prompt_ids, *unseen.prompt_ids])
+    sided = labels != TIE
     return Calibration(
-        temperature=fit_temperature(*map(np.concatenate, zip((chosen - rejected, labels), unseen, strict=True))),
-        noise_margin=noise_margin(chosen - rejected, prompt_ids),
+        temperature=fit_temperature(margins, labels),
+        noise_margin=noise_margin(margins[sided], prompts[sided].tolist()),
         reward_mean=float(rewards.mean()),
         reward_std=float(rewards.std()),
         pairs=len(chosen),
-        training_pairs=len(unseen[0]),
+        training_pairs=len(unseen.margins),
     )
 
 

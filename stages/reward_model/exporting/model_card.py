@@ -22,7 +22,7 @@ A reward model: it reads a conversation and gives the assistant's last answer a 
 judged its training data would more likely prefer it. Only differences between answers to the same prompt mean
 something: sigmoid(difference / {temperature:.2f}) is the probability of the preference. This was fitted on
 {validation_pairs} validation pairs, and on {training_pairs} training pairs as they were judged before the model was
-trained on them. Taken together, validation pairs whose difference is up to {noise_margin:.2f} were not shown to be
+trained on them. Taken together, those of these pairs whose difference is up to {noise_margin:.2f} were not shown to be
 ranked better than by chance.
 
 | | |

@@ -163,8 +163,8 @@ def _margins(name: str, own: Figures, metrics: Metrics) -> Chart:
     noise = metrics.calibration["noise_margin"]
     note = (
         f"Left of zero: ranked against the label. Median {own['margin_quantiles']['p50']:.2f}. "
-        f"Within noise up to {noise:.2f}: validation pairs with such margins, taken together, are not shown to be "
-        "ranked better than by chance."
+        f"Within noise up to {noise:.2f}: the calibration's pairs with such margins, taken together, are not shown to "
+        "be ranked better than by chance."
     )
     rows = [(f"{row['margin']:.2f}", percent(row["share"])) for row in bins if row["share"]]
     return make_chart(
