@@ -19,8 +19,8 @@ plots: $(INSTALLED)
 	$(BIN)/python stages/draw_plots.py
 
 test: $(INSTALLED) check
-# Two workers, one thread each: most of a test is starting processes, which one thread does.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/
+# Two workers, one thread each: most of a test is starting processes, which one thread does. In the order of conftest.py.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

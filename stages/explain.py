@@ -19,7 +19,7 @@ from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets
 from reward_model.data.pairs import Pair
 from reward_model.evaluation.calibration import Calibration
 from reward_model.evaluation.worst_pairs import EXPLANATIONS, read_worst_pairs
-from reward_model.params import load_params
+from reward_model.params import Params, load_params
 from reward_model.scoring.explanation import explain
 from reward_model.scoring.scorer import Scorer
 from reward_model.scoring.torch_backend import TorchBackend
@@ -29,11 +29,8 @@ REWARD = Path("models/reward")
 
 def main() -> None:
     params = load_params()
-    backend, encoder = TorchBackend.load(REWARD, params.train.device, "fp32")
-    scorer = Scorer(backend, encoder, Calibration(), params.evaluate.batch_size, fingerprint="")
-    count = params.evaluate.explained_pairs
-    sets = {each.name: worst_pairs(each, count) for each in evaluation_sets()}
-    write_jsonl(EXPLANATIONS, explain_pairs(scorer, sets))
+    sets = {each.name: worst_pairs(each, params.evaluate.explained_pairs) for each in evaluation_sets()}
+    write_jsonl(EXPLANATIONS, explain_pairs(params, sets) if any(sets.values()) else ())
     print(f"{EXPLANATIONS}: {', '.join(f'{len(pairs)} pairs of {name}' for name, pairs in sets.items())}")
 
 
@@ -43,8 +40,10 @@ def worst_pairs(each: EvaluationSet, count: int) -> list[Pair]:
     return [pair for row, pair in zip(rows, pairs, strict=True) if row["gap"] < 0][:count]
 
 
-def explain_pairs(scorer: Scorer, sets: Mapping[str, Sequence[Pair]]) -> Iterator[dict[str, Any]]:
+def explain_pairs(params: Params, sets: Mapping[str, Sequence[Pair]]) -> Iterator[dict[str, Any]]:
     """A row a pair."""
+    backend, encoder = TorchBackend.load(REWARD, params.train.device, "fp32")
+    scorer = Scorer(backend, encoder, Calibration(), params.evaluate.batch_size, fingerprint="")
     for name, pairs in sets.items():
         for pair in progress(pairs, f"explain {name}"):
             chosen, rejected = explain(scorer, pair.prompt, [pair.chosen, pair.rejected])

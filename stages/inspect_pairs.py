@@ -19,7 +19,6 @@ from rich.text import Text
 
 import reward_model.common.environment  # noqa: F401
 from reward_model.cli.terminal import make_console, make_table
-from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import UserError, run
 from reward_model.common.paths import absolute
 from reward_model.contract.base_tokenizer import contract_encoder
@@ -49,7 +48,8 @@ def main() -> None:
     pairs = read_pairs(parser.parse_args().file, console)
     if not pairs:
         return
-    print_lengths(pairs, console)
+    prompts = len({pair.prompt_id for pair in pairs})
+    console.print(f"{prompts} prompts; ties: {sum(pair.is_tie for pair in pairs)}")
     print_quality(pairs, console)
     if not (BASE / "config.json").exists():
         console.print(f"\n{BASE} is not there, so tokens are not shown: run `dvc repro fetch_base`")
@@ -95,16 +95,6 @@ def find_source(files: Sequence[Path], data: DataParams) -> DataParams | None:
             if wanted <= set(map(absolute, find_files(source.path).files)):
                 return source
     return None
-
-
-def print_lengths(pairs: Sequence[Pair], console: Console) -> None:
-    """How many prompts there are, and how often the longer response is the chosen one."""
-    sided = [pair for pair in pairs if not pair.is_tie]
-    longer = pair_accuracy(np.array([len(pair.chosen) - len(pair.rejected) for pair in sided], dtype=float))
-    prompts = len({pair.prompt_id for pair in pairs})
-    console.print(f"{prompts} prompts; ties: {len(pairs) - len(sided)}")
-    if sided:
-        console.print(f"the longer response is the chosen one in {longer.mean():.1%}")
 
 
 def print_quality(pairs: Sequence[Pair], console: Console) -> None:

@@ -36,6 +36,12 @@ STAGES = (  # all but fetch
 BEFORE_TRAINING = ("prepare", "tokenize_pairs", "features", "probe")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker is left alone with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def committed(name: str) -> str | None:
     """A file of the project as git has committed it; None where git is not there, or has no such file."""
     try:

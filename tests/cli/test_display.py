@@ -9,7 +9,7 @@ from reward_model.cli.display import comparison_report, ranking_report
 from reward_model.evaluation.calibration import Calibration
 from reward_model.scoring.scorer import Comparison, RankedResponse
 
-CALIBRATION = Calibration(pairs=214, noise_margin=0.4)
+CALIBRATION = Calibration(pairs=214, training_pairs=86, noise_margin=0.4)
 RESPONSES = ("Boil water. " * 50, "猫です\x1b[31m\u202e" * 50)
 NOISE = Comparison(reward_a=1.25, reward_b=1.5, margin=-0.25, preferred="b", probability_a=0.45, within_noise=True)
 
@@ -54,4 +54,8 @@ def test_a_terminal_gets_colours_and_lines_that_fit(
     assert (found != plain) is coloured
     assert ("\x1b[32mB    +1.500\x1b[0m" in found) is coloured
     assert max(map(columns, plain.splitlines())) <= 80
-    assert "but that is within noise:\ntaken together, validation pairs with margins up to 0.40 were" in plain
+    assert (
+        "but that is within noise:\ntaken together, pairs new to the model with margins up to 0.40 were not shown to"
+        in plain
+    )
+    assert "(300\npairs in all)" in plain

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -225,6 +226,16 @@ def test_the_stage_writes_both_pages(trained: Project) -> None:
         assert scored[row["id"]][0] < scored[row["id"]][1], "the model ranks it against the label"
         explained = [row[side]["reward"] for side in ("chosen", "rejected")]
         assert explained == pytest.approx(scored[row["id"]], abs=1e-4), "the rewards that the page shows"
+
+
+def test_no_pairs_are_explained_without_loading_the_model_where_none_are_wanted(
+    trained: Project, tmp_path: Path
+) -> None:
+    project = Project(shutil.copytree(trained.folder, tmp_path / "project", symlinks=True))
+    project.set_params({"evaluate.explained_pairs": 0})
+    shutil.rmtree(project.folder / "models/reward")
+    project.stage("explain")
+    assert (project.folder / "data/explanations.jsonl").read_text() == ""
 
 
 def test_a_report_that_was_not_made_is_one_clear_error(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_file_is_shown_as_the_model_sees_it_and_nothing_is_written(project: Pr
     assert "columns not read: n" in shown
     assert "first missing_column" in shown
     assert "35 rows, 34 pairs kept; skipped: 1 missing_column" in shown
-    assert "the longer response is the chosen one in" in shown
+    assert "the longer response is the chosen one: " in shown
     assert re.search(r"pairs whose responses begin with the same 100 characters [1-9]\d*\.\d%", shown)
     assert "heldout prompts nearly the same as one trained on" in shown
     assert "left out: 3 same_tokens" in shown

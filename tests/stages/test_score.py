@@ -93,7 +93,7 @@ def test_responses_that_differ_by_nothing_and_by_little_are_said_to(command: Any
     assert "a tie: the rewards are equal" in same.out
     close = command(*PROMPT, "--response_a", "x", "--response_b", "y")
     if json.loads(command(*PROMPT, "--response_a", "x", "--response_b", "y", "--json").out)["within_noise"]:
-        assert "within noise: taken together, validation pairs with margins up to" in close.out
+        assert "within noise: taken together, pairs new to the model with margins up to" in close.out
     else:
         assert "within noise" not in close.out
 
