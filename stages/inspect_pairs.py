@@ -8,7 +8,7 @@ rows are read, and shown as the model would see them, if models/base is there (`
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from reward_model.common.errors import UserError, run
 from reward_model.common.paths import absolute
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.chat_template import TemplateRefuses
-from reward_model.contract.encoder import EncodedResponses, Encoder
+from reward_model.contract.encoder import EncodedResponses, Encoder, shared_prefix_length
 from reward_model.data.pair_reader import PairReader, columns_of
 from reward_model.data.pairs import Pair, describe_skipped, parse_pairs
 from reward_model.data.quality import measure_quality, quality_rows, quality_warnings
@@ -104,7 +104,7 @@ def print_quality(pairs: Sequence[Pair], console: Console) -> None:
         pairs, validation_fraction=data.validation_fraction, heldout_fraction=data.heldout_fraction, seed=data.seed
     )
     if not splits["train"]:
-        return
+        splits = {"train": pairs}  # so few that none is left to train on
     quality = measure_quality(splits)
     sizes = ", ".join(f"{len(own)} {name}" for name, own in splits.items())
     console.print("", Text(f"of these pairs, split by prompt into {sizes}", "bold"), sep="\n")
@@ -133,9 +133,10 @@ def print_tokens(encoder: Encoder, pairs: Sequence[Pair], console: Console) -> N
     if reduced := cuts["responses_reduced_by_template"]:
         console.print(f"the chat template drops a part of {reduced} responses")
     console.print(f"left out: {describe_skipped(left_out)}")
+    by_id = {pair.id: pair for pair in pairs}
     for number, row in enumerate(rows[:SHOWN], 1):
         console.print("", Text(f"comparison {number}, as the model sees it", "bold"), sep="\n")
-        for name, ids in zip(("prompt", "chosen", "rejected"), parts(row), strict=True):
+        for name, ids in parts(encoder, by_id[row["id"]]).items():
             text = encoder.tokenizer.decode(ids, skip_special_tokens=False)
             console.print(Text(f"{name}: ", "cyan") + Text(shorten(text)))
 
@@ -160,14 +161,11 @@ def encode_all(
     return rows, encoded, left_out
 
 
-def parts(row: TokenRow) -> Iterator[list[int]]:
-    """What both sides begin with, and what is left of each."""
-    chosen, rejected = row["chosen_ids"], row["rejected_ids"]
-    differs = [one != other for one, other in zip(chosen, rejected, strict=False)]
-    shared = differs.index(True) if True in differs else len(differs)
-    yield chosen[:shared]
-    yield chosen[shared:]
-    yield rejected[shared:]
+def parts(encoder: Encoder, pair: Pair) -> dict[str, list[int]]:
+    """The token ids of the prompt, with what opens an answer, and of each response."""
+    chosen, rejected, empty = encoder.encode(pair.prompt, [pair.chosen, pair.rejected, ""]).ids
+    length = shared_prefix_length([chosen, rejected, empty])
+    return {"prompt": chosen[:length], "chosen": chosen[length:], "rejected": rejected[length:]}
 
 
 def shorten(text: str) -> str:

@@ -70,6 +70,14 @@ def test_a_file_of_one_of_the_sources_is_read_with_its_columns(tmp_path: Path, m
     assert inspect_pairs.find_source([Path("own/b.jsonl")], replace(data, sources=None)) is None
 
 
+def test_what_both_responses_begin_with_is_shown_as_theirs(project: Project) -> None:
+    write_rows(project.folder / "data/own/some.jsonl", [{"prompt": "Q", "chosen": "good dog", "rejected": "good cat"}])
+    result = project.run("stages/prepare.py", "--inspect", "data/own/some.jsonl")
+    assert "chosen: good dog" in result.stdout
+    assert "rejected: good cat" in result.stdout
+    assert "the longer response is the chosen one" in result.stdout, "whatever split the only pair is in"
+
+
 def test_without_a_base_there_are_no_tokens_and_what_cannot_be_read_is_an_error(project: Project) -> None:
     write_rows(project.folder / "data/own/some.jsonl", make_pairs(3))
     shutil.rmtree(project.folder / "models/base")
