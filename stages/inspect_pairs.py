@@ -103,10 +103,11 @@ def print_quality(pairs: Sequence[Pair], console: Console) -> None:
     splits = split_pairs(
         pairs, validation_fraction=data.validation_fraction, heldout_fraction=data.heldout_fraction, seed=data.seed
     )
-    if not splits["train"]:
-        splits = {"train": pairs}  # so few that none is left to train on
-    quality = measure_quality(splits)
     sizes = ", ".join(f"{len(own)} {name}" for name, own in splits.items())
+    if not splits["train"]:
+        sizes += ": none to train on, so figures of all"
+        splits = {"train": pairs}
+    quality = measure_quality(splits)
     console.print("", Text(f"of these pairs, split by prompt into {sizes}", "bold"), sep="\n")
     table = make_table("training pairs", "share", numbers=("share",))
     for row in quality_rows(quality):
@@ -163,8 +164,9 @@ def encode_all(
 
 def parts(encoder: Encoder, pair: Pair) -> dict[str, list[int]]:
     """The token ids of the prompt, with what opens an answer, and of each response."""
-    chosen, rejected, empty = encoder.encode(pair.prompt, [pair.chosen, pair.rejected, ""]).ids
-    length = shared_prefix_length([chosen, rejected, empty])
+    # Two more, that begin otherwise: an empty one would do, but templates may refuse it.
+    ids = encoder.encode(pair.prompt, [pair.chosen, pair.rejected, "x", "y"]).ids
+    length, (chosen, rejected) = shared_prefix_length(ids), ids[:2]
     return {"prompt": chosen[:length], "chosen": chosen[length:], "rejected": rejected[length:]}
 
 

@@ -15,7 +15,15 @@ from reward_model.serving.metrics import MetricsMiddleware
 from reward_model.serving.service import RewardService
 
 PATHS = ("/score", "/get_reward", "/v1/score/evaluation", "/classify", "/health", "/metrics", "/openapi.json")
-ERRORS = {400: "no JSON", 401: "no key", 408: "late body", 413: "too much", 422: "not to be scored", 429: "too many"}
+ERRORS = {
+    400: "unreadable",
+    401: "no key",
+    408: "late body",
+    413: "too much",
+    422: "not to be scored",
+    429: "too many",
+    503: "too late",
+}
 
 
 def build_app(scorer: Scorer, folder: Path, name: str, limits: Limits) -> FastAPI:
