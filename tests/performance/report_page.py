@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +63,13 @@ def multiply_pairs(folder: Path, count: int) -> None:
     by_id = {row["id"]: row for row in read_jsonl(texts)}
     rewards = pd.DataFrame(read_parquet(scored))
     repeated: Any = rewards.iloc[np.arange(count) % len(rewards)]
-    repeated = repeated.assign(
-        id=[f"{number:016x}" for number in np.random.default_rng(0).permutation(count)],
-        chosen_reward=repeated["chosen_reward"] + np.random.default_rng(1).normal(0, 0.3, count),
-    )
-    originals: list[str] = rewards["id"].tolist()
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for number, own in enumerate(repeated["id"]):
-            yield by_id[originals[number % len(originals)]] | {"id": own}
-
+    ids = [f"{number:016x}" for number in np.random.default_rng(0).permutation(count)]
+    noise = np.random.default_rng(1).normal(0, 0.3, count)
     for path in (texts, scored):
         path.unlink()  # DVC's copies are read-only
-    write_jsonl(texts, rows())
-    write_parquet(scored, repeated.to_dict("records"))
+    write_jsonl(texts, (by_id[original] | {"id": own} for original, own in zip(repeated["id"], ids, strict=True)))
+    renamed = repeated.assign(id=ids, chosen_reward=repeated["chosen_reward"] + noise)
+    write_parquet(scored, renamed.to_dict("records"))
 
 
 def seconds_to_open(page: Path, folder: Path) -> float:
