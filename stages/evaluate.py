@@ -19,10 +19,10 @@ from reward_model.common.files import new_folder, read_json, read_jsonl, write_j
 from reward_model.common.tables import read_parquet, write_parquet
 from reward_model.data.evaluation_sets import HELDOUT, evaluation_sets
 from reward_model.evaluation import plots
-from reward_model.evaluation.calibration import JUDGED, UNSEEN_FILE, Calibration, JudgedPairs, fit_calibration
+from reward_model.evaluation.calibration import Calibration
 from reward_model.evaluation.external_scores import external_scores
+from reward_model.evaluation.fit_calibration import JUDGED, UNSEEN_FILE, fit_calibration
 from reward_model.evaluation.judges import judge_figures
-from reward_model.evaluation.margins import read_labels
 from reward_model.evaluation.metrics import evaluate_pairs
 from reward_model.evaluation.reference_columns import REFERENCES_FILE
 from reward_model.evaluation.reference_models import pairs_as_scored_by, reference_figures
@@ -51,10 +51,8 @@ def main() -> None:
     prepare_for_scoring(model, pairs_to_groups(rows), pad_token_id, params.train.device, "fp32")
     score = partial(score_rows, model, pad_token_id, params.evaluate)
     validation = score(rows, "validation")
-    chosen, rejected = (validation[side].to_numpy() for side in SCORED)
     unseen = pd.DataFrame(read_parquet(REWARD / UNSEEN_FILE), columns=[*JUDGED])
-    late = JudgedPairs(unseen["margin"].to_numpy(dtype=float), read_labels(unseen), unseen["prompt_id"].tolist())
-    calibration = fit_calibration(chosen, rejected, validation["prompt_id"].tolist(), read_labels(validation), late)
+    calibration = fit_calibration(validation, unseen)
     sets = evaluation_sets()
     scored = {each.name: with_baselines(score(read_parquet(each.tokens), each.name), each.name) for each in sets}
     judge = partial(compute_figures, calibration, params.evaluate, params.train.seed)

@@ -24,7 +24,8 @@ from reward_model.common.files import (
     write_json,
     write_text,
 )
-from reward_model.evaluation.calibration import CALIBRATION_FILE, UNSEEN_FILE
+from reward_model.evaluation.calibration import CALIBRATION_FILE
+from reward_model.evaluation.fit_calibration import UNSEEN_FILE
 from reward_model.exporting.metadata import METADATA_FILE, gather_metadata
 from reward_model.exporting.model_card import write_card
 from reward_model.params import ExportParams, Params, load_params
@@ -40,7 +41,7 @@ CARD_FILE = "README.md"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="upload models/export instead of making it")
-    parser.add_argument("--public", action="store_true", help="a repository that is new becomes public")
+    parser.add_argument("--public", action="store_true", help="push to a public repository; a new one becomes public")
     arguments = parser.parse_args()
     if arguments.push_to_hub:
         push(arguments.push_to_hub, private=not arguments.public)

@@ -19,13 +19,14 @@ import importlib.util
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reward_model.cli.command_line import Parser, load_manager
 from reward_model.cli.examples import EXAMPLES
 from reward_model.common.errors import UserError, run
-from reward_model.scoring.model_folder import find_model, has_onnx
+from reward_model.scoring.model_folder import find_model, has_exact_onnx
 
 if TYPE_CHECKING:
     from reward_model.scoring.explanation import Explanation
@@ -36,14 +37,15 @@ if TYPE_CHECKING:
 
 def main() -> None:
     arguments = parse_arguments()
-    name, arguments.model = arguments.model, find_model(arguments.model)
     if arguments.workers is not None:
+        arguments.model = find_model(arguments.model)
         score_shards(arguments)
         return
-    manager = load_manager(arguments, backend(arguments))
     if arguments.interactive:
-        interact(manager, name)
-    elif arguments.input is not None:
+        interact(arguments)
+        return
+    manager = load(arguments, arguments.model)
+    if arguments.input is not None:
         score_file(manager, arguments)
     elif arguments.prompt is None and arguments.text is None:
         for prompt, *responses in EXAMPLES:
@@ -61,10 +63,16 @@ def main() -> None:
             print(note, file=sys.stderr)
 
 
-def backend(arguments: argparse.Namespace) -> str:
+def load(arguments: argparse.Namespace, model: str) -> "RewardModelManager":
+    """A manager with `model`, a folder or hub:NAME, and with the backend that suits it and the options."""
+    folder = find_model(model)
+    return load_manager(arguments, folder, choose_backend(arguments, folder))
+
+
+def choose_backend(arguments: argparse.Namespace, folder: Path) -> str:
     """The backend that answers first: torch takes longer to import than onnxruntime to score a few texts."""
     small_work = arguments.input is None and arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
-    exported = has_onnx(arguments.model) and importlib.util.find_spec("onnxruntime") is not None
+    exported = has_exact_onnx(folder) and importlib.util.find_spec("onnxruntime") is not None
     wanted = arguments.backend == "auto" and not arguments.explain
     return "onnx" if wanted and small_work and exported else arguments.backend
 
@@ -320,11 +328,11 @@ def tell_report(report: "FileReport", output: str, max_length: int) -> None:
         raise SystemExit(1)
 
 
-def interact(manager: "RewardModelManager", model: str) -> None:
+def interact(arguments: argparse.Namespace) -> None:
     """Ask until the user leaves."""
     from reward_model.cli.interactive import InteractiveSession, asker
 
-    InteractiveSession(manager, model, asker()).run()
+    InteractiveSession(partial(load, arguments), arguments.model, asker()).run()
 
 
 if __name__ == "__main__":

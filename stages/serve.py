@@ -28,7 +28,7 @@ API_KEY_VARIABLE = "REWARD_MODEL_API_KEY"
 
 def main() -> None:
     arguments = parse_arguments()
-    name, arguments.model = arguments.model, find_model(arguments.model)
+    name, folder = arguments.model, find_model(arguments.model)
     try:
         import uvicorn
 
@@ -37,9 +37,9 @@ def main() -> None:
         raise UserError(f"{error.name} is not installed: pip install '.[serve]'") from None
     limits = read_limits(arguments)
     with listen(arguments.host, arguments.port) as listener:
-        manager = load_manager(arguments, arguments.backend)
+        manager = load_manager(arguments, folder, arguments.backend)
         config = uvicorn.Config(
-            build_app(manager.scorer, arguments.model, name, limits),
+            build_app(manager.scorer, folder, name, limits),
             log_level="warning",
             access_log=False,
             ws="none",

@@ -20,8 +20,9 @@ def serve_hub(repositories: dict[str, Path], uploads: Path = Path("/nonexistent"
     """Serve folders as `models/owner/name` or `datasets/owner/name`, at one commit; gives the address.
 
     What is uploaded lands in `uploads/owner/name`, and what was asked when it was created in `uploads/created.json`.
+    What is served from the start is public, and what is created is private.
     """
-    handler = type("Handler", (_Handler,), {"repositories": repositories, "uploads": uploads})
+    handler = type("Handler", (_Handler,), {"repositories": {**repositories}, "uploads": uploads, "created": set()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -36,6 +37,7 @@ def serve_hub(repositories: dict[str, Path], uploads: Path = Path("/nonexistent"
 class _Handler(BaseHTTPRequestHandler):
     repositories: dict[str, Path]
     uploads: Path
+    created: set[str]
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self) -> None:
@@ -52,7 +54,11 @@ class _Handler(BaseHTTPRequestHandler):
             (self.uploads / "created.json").write_bytes(body)
             asked = json.loads(body)
             name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
-            self._send_json({"url": f"{self._address}/{name}", "id": name})
+            is_new = f"models/{name}" not in self.repositories
+            if is_new:
+                self.repositories[f"models/{name}"] = self.uploads / name
+                self.created.add(name)
+            self._send_json({"url": f"{self._address}/{name}", "id": name}, 200 if is_new else 409)
         elif match := re.fullmatch(r"/api/models/(.+)/preupload/main", path):
             large = (".safetensors", ".onnx")
             modes = [
@@ -90,6 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
                 (folder / entry["value"]["path"]).write_bytes(base64.b64decode(entry["value"]["content"]))
             elif entry["key"] == "lfsFile":
                 (self.uploads / entry["value"]["oid"]).rename(folder / entry["value"]["path"])
+            elif entry["key"] == "deletedFile":
+                (folder / entry["value"]["path"]).unlink()
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -135,13 +143,20 @@ class _Handler(BaseHTTPRequestHandler):
                 and (wanted is None or relative in wanted)
             ]
         siblings = [{"rfilename": path.relative_to(folder).as_posix()} for path in files]
-        return {"id": name, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
+        return {
+            "id": name,
+            "sha": COMMIT,
+            "siblings": siblings,
+            "private": name in self.created,
+            "tags": [],
+            "downloads": 0,
+        }
 
     def _send_file(self, path: Path) -> None:
         self._send(200, path.read_bytes(), {"ETag": f'"{_sha1(path)}"', "X-Repo-Commit": COMMIT})
 
-    def _send_json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def _send_json(self, value: Any, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

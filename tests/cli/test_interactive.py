@@ -37,11 +37,24 @@ def typed(*lines: str, end: type[BaseException] = EOFError) -> Callable[[str], s
     return ask
 
 
+def loader(manager: RewardModelManager) -> Callable[[str], RewardModelManager]:
+    """Gives `manager` as the model to begin with, and loads others."""
+
+    def load(model: str) -> RewardModelManager:
+        if model == "models/export":
+            return manager
+        other = RewardModelManager(device="cpu")
+        other.load_trained_model(model)
+        return other
+
+    return load
+
+
 def session(
     manager: RewardModelManager, capsys: pytest.CaptureFixture[str], *lines: str, end: type[BaseException] = EOFError
 ) -> tuple[str, str]:
     """What a session with these lines prints to stdout and stderr."""
-    InteractiveSession(manager, "models/export", typed(*lines, end=end)).run()
+    InteractiveSession(loader(manager), "models/export", typed(*lines, end=end)).run()
     captured = capsys.readouterr()
     return captured.out, captured.err
 
@@ -95,15 +108,21 @@ def test_commands(
 ) -> None:
     chat = tmp_path / "chat.json"
     chat.write_text(json.dumps([{"role": "user", "content": "Q"}]))
-    other = RewardModelManager(device="cpu")
-    other.load_trained_model(trained.folder / "models/export")
     model = trained.folder / "models/reward"
-    out, err = session(other, capsys, "/help", "wrong", "/again", f"@{chat}", "/model", "good", f"/model {model}", "")
+    out, err = session(manager, capsys, "/help", "wrong", "/again", f"@{chat}", "/model", "good", f"/model {model}", "")
     assert "/quit" in err
     assert "model models/export (torch, cpu, float32)" in err
     assert f"model {model} (torch, cpu, float32)" in err
     assert out == f"reward {manager.get_reward_score('good', 'Q'):+.4f}\n"
-    assert other.calibration.pairs == 0
+
+
+def test_each_model_gets_the_backend_that_suits_it(trained: Project) -> None:
+    lines = "/model\n/model models/reward\n/model models/export\n"
+    result = trained.run("stages/score.py", "--interactive", "--device", "cpu", input=lines)
+    assert result.returncode == 0, result.stderr
+    models = [line for line in re.split(r"prompt> |\n", result.stderr) if line.startswith("model ")]
+    onnx = "model models/export (onnx, cpu)"
+    assert models == [onnx, "model models/reward (torch, cpu, float32)", onnx]
 
 
 def test_piped_lines(trained: Project) -> None:

@@ -3,12 +3,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reward_model.common.errors import UserError
-from reward_model.evaluation.calibration import (
-    Calibration,
-    JudgedPairs,
+from reward_model.evaluation.calibration import Calibration
+from reward_model.evaluation.fit_calibration import (
+    JUDGED,
     fit_calibration,
     fit_temperature,
     noise_margin,
@@ -20,6 +21,22 @@ def judged(margins: np.ndarray, temperature: float, rng: np.random.Generator) ->
     """Margins of chosen over rejected where people prefer as sigmoid(margin / temperature) says."""
     agree = rng.random(len(margins)) < 1 / (1 + np.exp(-np.abs(margins) / temperature))
     return np.where(agree, np.abs(margins), -np.abs(margins))
+
+
+NONE = pd.DataFrame(columns=[*JUDGED])
+
+
+def rewarded(margins: np.ndarray, labels: np.ndarray | None = None, rejected: np.ndarray | None = None) -> pd.DataFrame:
+    """Validation pairs with these margins, each of a prompt of its own."""
+    rejected = np.zeros(len(margins)) if rejected is None else rejected
+    return pd.DataFrame(
+        {
+            "prompt_id": own_prompts(len(margins)),
+            "preference": np.ones(len(margins)) if labels is None else labels,
+            "chosen_reward": rejected + margins,
+            "rejected_reward": rejected,
+        }
+    )
 
 
 def own_prompts(count: int) -> list[str]:
@@ -55,7 +72,7 @@ def test_margins_that_tell_nothing_or_everything_keep_the_temperature_finite() -
 def test_a_few_pairs_that_are_all_judged_rightly_make_no_model_certain() -> None:
     """Of five pairs, a label counts as 6/7."""
     margins = np.full(5, 0.1)
-    calibration = fit_calibration(margins, np.zeros(5), own_prompts(5), np.ones(5))
+    calibration = fit_calibration(rewarded(margins), NONE)
     assert calibration.probability(0.1) == pytest.approx(6 / 7, abs=0.001)
     assert calibration.noise_margin == pytest.approx(0.1), "five pairs show nothing"
 
@@ -79,8 +96,7 @@ def test_a_model_that_knows_nothing_is_within_noise_everywhere() -> None:
     rng = np.random.default_rng(2)
     margins = rng.normal(size=400)
     assert noise_margin(margins, own_prompts(400)) > np.quantile(np.abs(margins), 0.9)
-    constant = np.zeros(50)
-    assert fit_calibration(constant, constant, own_prompts(50), np.ones(50)).noise_margin == 0.0
+    assert fit_calibration(rewarded(np.zeros(50)), NONE).noise_margin == 0.0
 
 
 def test_many_pairs_of_one_prompt_show_less_than_pairs_of_many() -> None:
@@ -94,7 +110,7 @@ def test_many_pairs_of_one_prompt_show_less_than_pairs_of_many() -> None:
 def test_normalised_rewards_have_mean_0_and_deviation_1() -> None:
     rng = np.random.default_rng(3)
     chosen, rejected = rng.normal(2, 3, 500), rng.normal(1, 3, 500)
-    calibration = fit_calibration(chosen, rejected, own_prompts(500), np.ones(500))
+    calibration = fit_calibration(rewarded(chosen - rejected, rejected=rejected), NONE)
     normalised = (np.concatenate([chosen, rejected]) - calibration.reward_mean) / calibration.reward_std
     assert (normalised.mean(), normalised.std()) == (pytest.approx(0, abs=1e-9), pytest.approx(1))
     assert calibration.pairs == 500
@@ -126,9 +142,9 @@ def test_the_temperature_of_soft_labels_is_that_at_which_the_probabilities_are_t
 def test_unseen_training_pairs_help_to_tell_temperature_and_noise_margin_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     margins, more = judged(rng.normal(0, 4, 60), 2.0, rng), judged(rng.normal(0, 4, 5000), 2.0, rng)
-    alone = fit_calibration(margins, np.zeros(60), own_prompts(60), np.ones(60))
-    unseen = JudgedPairs(more, np.ones(5000), [f"unseen {prompt}" for prompt in own_prompts(5000)])
-    both = fit_calibration(margins, np.zeros(60), own_prompts(60), np.ones(60), unseen)
+    alone = fit_calibration(rewarded(margins), NONE)
+    rows = [(f"unseen {prompt}", 1.0, margin) for prompt, margin in zip(own_prompts(5000), more, strict=True)]
+    both = fit_calibration(rewarded(margins), pd.DataFrame(rows, columns=[*JUDGED]))
     assert both.temperature == pytest.approx(2, abs=0.15)
     assert both.noise_margin < alone.noise_margin / 2
     alike = {"temperature": alone.temperature, "noise_margin": alone.noise_margin, "training_pairs": 0}
@@ -138,7 +154,5 @@ def test_unseen_training_pairs_help_to_tell_temperature_and_noise_margin_and_not
 def test_pairs_without_a_side_say_nothing_of_noise() -> None:
     margins = np.concatenate([np.full(40, 0.5), np.full(40, -0.1)])
     labels = np.concatenate([np.ones(40), np.full(40, 0.5)])
-    with_ties = fit_calibration(margins, np.zeros(80), own_prompts(80), labels)
-    assert (
-        with_ties.noise_margin == fit_calibration(margins[:40], np.zeros(40), own_prompts(40), labels[:40]).noise_margin
-    )
+    with_ties = fit_calibration(rewarded(margins, labels), NONE)
+    assert with_ties.noise_margin == fit_calibration(rewarded(margins[:40]), NONE).noise_margin

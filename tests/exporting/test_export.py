@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from conftest import Project
 from hub_stand_in import serve_hub
 from reward_model import RewardModelManager
 from reward_model.common.errors import UserError
-from reward_model.common.files import hash_file, read_json, read_jsonl
+from reward_model.common.files import hash_file, read_json, read_jsonl, write_json
 from reward_model.exporting.check import compare, require
+from reward_model.exporting.metadata import gather_metadata
 from reward_model.exporting.model_card import license_tag
+from reward_model.params import load_params
+from reward_model.scoring.model_folder import has_exact_onnx
 
 KEYS = {"pairs", "max_abs_diff", "preference_agreement", "bytes"}
 
@@ -142,6 +146,7 @@ def test_half_precision_and_int8_are_smaller_and_close(trained: Project, tmp_pat
     assert all(check["preference_agreement"] >= 0.98 for check in checks.values())
     folder = project.folder / "models/export"
     assert read_json(folder / "config.json")["dtype"] == "bfloat16"
+    assert has_exact_onnx(trained.folder / "models/export") and not has_exact_onnx(folder)
     plain = AutoModelForSequenceClassification.from_pretrained(folder)
     assert plain.dtype == torch.bfloat16
     manager = RewardModelManager(device="cpu", backend="torch")
@@ -242,6 +247,47 @@ def test_push_uploads_the_folder_as_it_is(trained: Project, tmp_path: Path) -> N
     uploaded = {path.name: hash_file(path) for path in (pushed / "me/reward").iterdir()}
     assert uploaded == {path.name: hash_file(path) for path in folder.iterdir()}
     assert json.loads((pushed / "created.json").read_text())["visibility"] == "private"
+
+
+def test_metadata_has_no_path_of_this_machine(
+    trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = exported_again(trained, tmp_path / "project")
+    provenance, counts = (project.folder / name for name in ("data/pairs/provenance.json", "metrics/data.json"))
+    mine = "/somewhere/of/mine"
+    own = read_json(provenance)
+    data = {"path": mine, "sources": [{"path": f"{mine}/a"}, {"path": f"{mine}/b"}]}
+    write_json(provenance, {"params": own["params"] | data})
+    files = {f"{mine}/a/train.jsonl": 3, f"{mine}/b/train.jsonl": 4}
+    write_json(counts, read_json(counts) | {"files": files, "sources": {f"{mine}/a": {"rows": 3}}})
+    monkeypatch.chdir(project.folder)
+    params = load_params()
+    found = gather_metadata(replace(params.base, source="path", path="~/models/base"), params.export)
+    assert "somewhere" not in json.dumps(found)
+    assert found["params"]["base"]["path"] == "base"
+    assert found["params"]["data"]["path"] == "mine"
+    assert [source["path"] for source in found["params"]["data"]["sources"]] == ["mine/a", "mine/b"]
+    assert found["data"]["counts"]["files"] == {"mine/a/train.jsonl": 3, "mine/b/train.jsonl": 4}
+
+
+def test_a_second_push_replaces_the_model_and_keeps_other_files(trained: Project, tmp_path: Path) -> None:
+    pushed = tmp_path / "hub/me/reward"
+    (pushed / "onnx").mkdir(parents=True)
+    for name in ("model-00001-of-00002.safetensors", "onnx/model.onnx", "picture.png", ".gitattributes"):
+        (pushed / name).write_text("earlier")
+    with serve_hub({"models/me/reward": pushed}, uploads=tmp_path / "hub") as address:
+        environment = os.environ | {"HF_ENDPOINT": address, "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_XET": "1"}
+        environment |= {"HF_HOME": str(tmp_path / "home")}
+        environment.pop("HF_HUB_OFFLINE", None)
+        push = ["stages/export.py", "--push-to-hub", "me/reward"]
+        refused = trained.run(*push, env=environment)
+        assert refused.stderr == "error: me/reward is public: give --public to push to it, or another name\n"
+        assert not (pushed / "README.md").exists()
+        result = trained.run(*push, "--public", env=environment)
+    assert result.returncode == 0, result.stderr
+    exported = {path.name for path in (trained.folder / "models/export").iterdir()}
+    there = {path.name for path in pushed.rglob("*") if path.is_file()}
+    assert there == exported | {"picture.png", ".gitattributes"}
 
 
 def test_push_faults_are_one_line(trained: Project, project: Project, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ QUALITY = {
     "cut_in_word": {"chosen": 0.01, "rejected": 0.02},
     "scripts": {"latin": 1.0},
     "languages": {"en": 1.0},
-    "by_source": {"<c>": {"pairs": 90, "longer_wins": 0.7}},
+    "longer_wins": 0.75,
+    "by_source": {"<c>": {"pairs": 60, "longer_wins": 0.7}, "d": {"pairs": 30, "longer_wins": 0.85}},
     "leaks": {"heldout": {"near_duplicate_prompts": 0.0, "responses_trained_on": 0.0}},
 }
 

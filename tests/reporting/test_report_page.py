@@ -98,7 +98,7 @@ def test_the_page_without_texts_has_the_figures_alone() -> None:
 
 def test_what_the_training_pairs_look_like_is_shown_and_warned_of() -> None:
     page = render_page(METRICS, DEFAULTS, None)
-    assert "the longer response is the chosen one: &lt;c&gt;</bdi></th><td>70.0%" in page
+    assert "the same for the source &lt;c&gt;</bdi></th><td>70.0%" in page
     assert "warning: both responses begin with the same 100 characters in 30% of the training pairs" in page
 
 

@@ -1,5 +1,6 @@
 """What a reward comes from: at every token, and without each sentence."""
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -8,6 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from reward_model.common.errors import UserError
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.evaluation.calibration import Calibration
 from reward_model.modeling.forward import PROBE
@@ -55,15 +57,23 @@ def test_the_last_value_is_the_reward_and_what_is_left_is_scored_as_a_text_of_it
         assert each.reward == pytest.approx(reward(scorer, prompt, response), abs=1e-4)
         assert each.tokens[-1].value == pytest.approx(each.reward, abs=1e-4)
         assert text_of(each) == response + CLOSING
-        assert "".join(omission.sentence for omission in each.sentences) == response
+        assert "".join(omission.sentence for omission in each.sentences) == (response if response == SENTENCES else "")
         assert (each.tokens_cut, each.cut_at) == (0, None)
     first, *others = found[0].sentences
     assert first.reward == pytest.approx(
         reward(scorer, prompt, SENTENCES.removeprefix("The answer is good. ")), abs=1e-4
     )
     assert others[-1].reward == pytest.approx(reward(scorer, prompt, SENTENCES.partition("\n2.")[0]), abs=1e-4)
-    [whole] = found[1].sentences
-    assert whole.change == pytest.approx(reward(scorer, prompt, "") - found[1].reward, abs=1e-4)
+
+
+def test_templates_that_refuse_an_empty_answer_explain_others(scorer: Scorer) -> None:
+    strict = copy(scorer.encoder)
+    empty = "{% for m in messages if not m['content'] %}{{ raise_exception('empty') }}{% endfor %}"
+    strict.template = empty + scorer.encoder.template
+    found = explain(replace(scorer, encoder=strict), PROMPT, [SENTENCES, "good"])
+    assert found == explain(scorer, PROMPT, [SENTENCES, "good"])
+    with pytest.raises(UserError, match="empty"):
+        explain(replace(scorer, encoder=strict), PROMPT, [""])
 
 
 def test_values_are_those_of_the_model_at_the_tokens_of_the_response(scorer: Scorer) -> None:

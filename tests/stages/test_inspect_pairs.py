@@ -33,7 +33,7 @@ def test_a_file_is_shown_as_the_model_sees_it_and_nothing_is_written(project: Pr
     assert "columns not read: n" in shown
     assert "first missing_column" in shown
     assert "35 rows, 34 pairs kept; skipped: 1 missing_column" in shown
-    assert "the longer response is the chosen one: " in shown
+    assert "pairs whose chosen response is the longer one" in shown
     assert re.search(r"pairs whose responses begin with the same 100 characters [1-9]\d*\.\d%", shown)
     assert "heldout prompts nearly the same as one trained on" in shown
     assert "left out: 3 same_tokens" in shown
@@ -75,7 +75,7 @@ def test_what_both_responses_begin_with_is_shown_as_theirs(project: Project) -> 
     result = project.run("stages/prepare.py", "--inspect", "data/own/some.jsonl")
     assert "chosen: good dog" in result.stdout
     assert "rejected: good cat" in result.stdout
-    assert "the longer response is the chosen one" in result.stdout, "whatever split the only pair is in"
+    assert "pairs whose chosen response is the longer one" in result.stdout, "whatever split the only pair is in"
 
 
 def test_without_a_base_there_are_no_tokens_and_what_cannot_be_read_is_an_error(project: Project) -> None:

@@ -137,7 +137,7 @@ def test_explanations_follow_the_result_and_are_data_in_json(command: Any) -> No
     assert explained.out.splitlines()[3:5] == [plain.out.splitlines()[3], ""]
     assert "\nA reward " in explained.out and "\nB reward " in explained.out
     data = json.loads(command(*asked, "--explain", "--json").out)
-    assert [len(each["sentences"]) for each in data["explanations"]] == [2, 1]
+    assert [len(each["sentences"]) for each in data["explanations"]] == [2, 0]
     assert data["explanations"][1]["reward"] == pytest.approx(data["reward_b"], abs=1e-4)
     assert data["explanations"][0]["tokens"][-1]["value"] == pytest.approx(data["reward_a"], abs=1e-4)
     ranked = command(*PROMPT, "--responses", "x", "y", "z", "--explain").out

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from reward_model.common.errors import UserError
@@ -18,8 +19,8 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} ({self.prog} --help shows the options)")
 
 
-def load_manager(arguments: argparse.Namespace, backend: str) -> "RewardModelManager":
-    """The model that score.py's or serve.py's options name, loaded; what there is to say of it goes to stderr.
+def load_manager(arguments: argparse.Namespace, folder: Path, backend: str) -> "RewardModelManager":
+    """The model of `folder`, loaded as score.py's or serve.py's options say; what there is to say of it goes to stderr.
 
     Raises:
         UserError: as `RewardModelManager` and its `load_trained_model`.
@@ -34,7 +35,7 @@ def load_manager(arguments: argparse.Namespace, backend: str) -> "RewardModelMan
         normalize=arguments.normalize,
         max_length=arguments.max_length,
     )
-    manager.load_trained_model(arguments.model)
+    manager.load_trained_model(folder)
     for note in manager.notes:
         print(f"note: {note}", file=sys.stderr)
     return manager

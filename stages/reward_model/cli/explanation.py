@@ -33,6 +33,7 @@ WITHOUT = (
     "Without each sentence: the rest is scored as any other response to the prompt. Change is that reward minus the "
     "whole response's; below zero, the sentence raises the reward."
 )
+ONE_SENTENCE = "Nothing to leave out: it has one sentence at most."
 CUT = "[cut] stands before sentences that the model did not see, or not all of."
 
 
@@ -51,7 +52,8 @@ def print_explanations(explanations: Sequence[Explanation], names: Sequence[str]
     if any(omission.cut for each in explanations for omission in each.sentences):
         console.print(Text(CUT, "dim"))
     for title, each in zip(titles, explanations, strict=True):
-        console.print("", title, _sentence_table(each.sentences, unit), sep="\n")
+        shown = _sentence_table(each.sentences, unit) if each.sentences else Text(ONE_SENTENCE, "dim")
+        console.print("", title, shown, sep="\n")
     largest = largest_move(explanations)
     console.print("", Text(ALONG, "dim"), sep="\n")
     if largest:

@@ -30,14 +30,15 @@ class InteractiveSession:
     """Ask until the user leaves. An error is reported and ends nothing.
 
     Args:
-        manager: with its model loaded.
-        model: what it was loaded from, as `load_trained_model` takes it.
+        load: gives a manager with the model of a folder or hub:NAME, and tells what there is to say of it.
+        model: what to begin with, as `load` takes it.
         ask: shows a label and returns what was typed; EOFError and KeyboardInterrupt end the session.
     """
 
-    def __init__(self, manager: RewardModelManager, model: str, ask: Callable[[str], str]) -> None:
-        self.manager = manager
+    def __init__(self, load: Callable[[str], RewardModelManager], model: str, ask: Callable[[str], str]) -> None:
+        self.manager = load(model)
         self.model = model
+        self._load = load
         self._ask = ask
 
     def run(self) -> None:
@@ -95,9 +96,9 @@ class InteractiveSession:
             _say(HELP)
         elif name == "/model":
             if argument:
-                self.manager.load_trained_model(argument.strip())
+                self.manager = self._load(argument.strip())
                 self.model = argument.strip()
-            _say("; ".join([f"model {self.model} ({self.manager.computes_on})", *self.manager.notes]))
+            _say(f"model {self.model} ({self.manager.computes_on})")
         else:
             _say(f"error: {name} is no command (/help tells which are; a space in front makes it text)")
 

@@ -96,6 +96,7 @@ class Habits:
             "cut_in_word": self._cut_in_word(),
             "scripts": {name: share(count, self.pairs) for name, count in self.scripts.most_common()},
             "languages": {name: share(count, self.languages.total()) for name, count in self.languages.most_common()},
+            "longer_wins": share(self.longer_wins.total(), 2 * self.pairs),
             "by_source": {
                 name: {
                     "pairs": self.sources[name],
@@ -209,8 +210,10 @@ def _named_shares(quality: Mapping[str, Any]) -> Iterator[tuple[str, float | Non
     yield "pairs with what looks like a control token", quality["control_tokens"]
     for side, found in quality["cut_in_word"].items():
         yield f"long {side} responses that end within a word", found
-    for source, own in quality["by_source"].items():
-        yield f"the longer response is the chosen one: {source}", own["longer_wins"]
+    yield "pairs whose chosen response is the longer one", quality["longer_wins"]
+    if len(quality["by_source"]) > 1:
+        for source, own in quality["by_source"].items():
+            yield f"the same for the source {source}", own["longer_wins"]
     for key, kind in (("scripts", "script"), ("languages", "language")):
         for name, found in quality[key].items():
             if found >= RARE:

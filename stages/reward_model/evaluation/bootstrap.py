@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_model.evaluation.calibration import MIN_PROMPTS
+from reward_model.evaluation.fit_calibration import MIN_PROMPTS
 
 FloatArray = NDArray[np.float64]
 BLOCK = 64  # bootstrap samples drawn at a time

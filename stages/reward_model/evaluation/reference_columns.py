@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from reward_model.evaluation.calibration import FloatArray, fit_temperature
+from reward_model.evaluation.fit_calibration import fit_temperature
+from reward_model.evaluation.margins import FloatArray
 
 REFERENCES_FILE = "reference_models.json"  # in data/baselines: name and temperature of each
 

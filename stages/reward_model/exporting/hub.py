@@ -3,18 +3,23 @@
 from pathlib import Path
 
 from reward_model.common.errors import UserError
+from reward_model.common.files import CHECKSUMS_FILE, MODEL_SUFFIXES
+
+REPLACED = [*(f"*{suffix}" for suffix in sorted(MODEL_SUFFIXES)), CHECKSUMS_FILE]
 
 
 def push_to_hub(folder: Path, name: str, *, private: bool) -> str:
     """Upload the files of `folder` as the model `name`, which is made if it does not exist.
 
-    Needs a token with the right to write, as `hf auth login` or the variable HF_TOKEN give it.
+    A model that was there before is replaced whole; files of other kinds stay, such as pictures. Needs a token with the
+    right to write, as `hf auth login` or the variable HF_TOKEN give it.
 
     Returns:
         The address of the commit.
 
     Raises:
-        UserError: the name is no OWNER/NAME, the hub cannot be reached, or it refuses.
+        UserError: the name is no OWNER/NAME, the hub cannot be reached or refuses, or the model should be private and
+            is there already for all to see.
     """
     # Imported here, and with no module that sets HF_HUB_OFFLINE.
     import httpx2 as httpx
@@ -24,7 +29,11 @@ def push_to_hub(folder: Path, name: str, *, private: bool) -> str:
     try:
         api = HfApi()
         api.create_repo(name, private=private, exist_ok=True)
-        commit = api.upload_folder(repo_id=name, folder_path=folder, commit_message="Reward model")
+        if private and not api.model_info(name).private:
+            raise UserError(f"{name} is public: give --public to push to it, or another name")
+        commit = api.upload_folder(
+            repo_id=name, folder_path=folder, commit_message="Reward model", delete_patterns=REPLACED
+        )
     except HFValidationError as error:
         raise UserError(f"{name!r} is no name on the hub: {error}") from None
     except (HfHubHTTPError, httpx.HTTPError, OfflineModeIsEnabled, OSError, RuntimeError) as error:

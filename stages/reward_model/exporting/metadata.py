@@ -1,10 +1,12 @@
 """All that is known of how an exported model came to be, from what the stages before wrote."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from reward_model.common.files import PROVENANCE_FILE, hash_file, hash_folder, read_json
+from reward_model.common.paths import expand_home
 from reward_model.evaluation.calibration import CALIBRATION_FILE
 from reward_model.params import BaseParams, ExportParams
 
@@ -26,9 +28,10 @@ def gather_metadata(base: BaseParams, export: ExportParams) -> dict[str, Any]:
         "train": training["params"],
         "export": asdict(export),
     }
+    roots = [expand_home(params[section]["path"]) for section in ("base", "data")]
     base_name, base_license = describe_base(base, export)
     data_name, data_license = describe_data(params["data"], export)
-    return {
+    metadata = {
         "base": {"name": base_name, "license": base_license, "sha256": hash_folder(Path("models/base"))},
         "data": {
             "name": data_name,
@@ -39,10 +42,11 @@ def gather_metadata(base: BaseParams, export: ExportParams) -> dict[str, Any]:
         },
         "calibration": read_json(metrics / CALIBRATION_FILE),
         "evaluation": read_json(metrics / "eval.json"),
-        "params": _without_absolute_paths(params),
+        "params": params,
         "training": read_json(metrics / "train.json"),
         "versions": training["versions"],
     }
+    return _without_own_folders(metadata, roots)
 
 
 def describe_base(base: BaseParams, export: ExportParams) -> tuple[str, str]:
@@ -60,10 +64,17 @@ def describe_data(data: dict[str, Any], export: ExportParams) -> tuple[str, str]
     return name, export.data_license
 
 
-def _without_absolute_paths(params: dict[str, Any]) -> dict[str, Any]:
-    """The params with the last part only of paths that mean something on one machine."""
-    for section in ("base", "data"):
-        path = Path(params[section]["path"])
-        if path.is_absolute():
-            params[section]["path"] = path.name
-    return params
+def _without_own_folders(value: Any, roots: Sequence[Path]) -> Any:
+    """The value with absolute paths, as values and as keys, as they are seen from the one of `roots` above them.
+
+    Of other absolute paths the last part is left: the rest means something on one machine alone.
+    """
+    if isinstance(value, dict):
+        return {_without_own_folders(key, roots): _without_own_folders(own, roots) for key, own in value.items()}
+    if isinstance(value, list):
+        return [_without_own_folders(own, roots) for own in value]
+    if not isinstance(value, str) or not value.startswith(("/", "~/")):
+        return value
+    path = expand_home(value)
+    above = next((root.parent for root in roots if path.is_relative_to(root)), path.parent)
+    return path.relative_to(above).as_posix()

@@ -27,7 +27,7 @@ ranked better than by chance.
 
 | | |
 |---|---|
-| base model | {base}, its first {layers} layers |
+| base model | {base}{base_form}, its first {layers} layers |
 | licence of the base | {base_license} |
 | training data | {data}, {train_pairs} pairs |
 | licence of the data | {data_license} |
@@ -87,6 +87,7 @@ It repeats the judgements it was trained on, with their biases (for length among
 safety. Text unlike the training data, other languages above all, gets rewards of unknown worth.
 """
 
+WHEEL_FORM = " (weights of 4 bits, Q4_1, turned into float32)"
 SAMPLE_NOTE = (
     "The pairs are outputs of about 30 models, judged by two AI annotators (AlpacaEval's `claude` and `gpt4`) who "
     "agree; no person judged them. The AlpacaEval project marks its data CC BY-NC 4.0: not for commercial use."
@@ -110,6 +111,7 @@ def write_card(metadata: dict[str, Any], checks: dict[str, dict[str, float]]) ->
         noise_margin=calibration["noise_margin"],
         validation_pairs=calibration["pairs"],
         base=metadata["base"]["name"],
+        base_form=WHEEL_FORM if params["base"]["source"] == "wheel" else "",
         base_license=metadata["base"]["license"],
         data=data["name"],
         data_license=data["license"],

@@ -61,7 +61,7 @@ class Explanation:
         reward: its reward.
         before: the head read at the prompt's last token; None if no token of the prompt was left.
         tokens: those that the model saw, what the chat template puts after the response included.
-        sentences: in their order.
+        sentences: in their order; none of a response of one sentence, of which nothing would be left.
         tokens_cut: tokens left out of the middle of the response.
         cut_at: the place in `tokens` where they are missing; None if none are.
     """
@@ -127,7 +127,7 @@ def explain(scorer: Scorer, prompt: Prompt, responses: Sequence[str]) -> list[Ex
     Raises:
         UserError: as `Scorer.encode`, or the backend cannot read the head at every token.
     """
-    parts = [split_response(response) for response in responses]
+    parts = [own if len(own := split_response(response)) > 1 else [] for response in responses]
     shorter = [[without_part(own, place) for place in range(len(own))] for own in parts]
     encoded = scorer.encode(prompt, [*responses, *(text for own in shorter for text in own)])
     [rewards] = scorer.rewards([encoded.ids])
@@ -167,10 +167,10 @@ class _SeenTokens:
 
     def __init__(self, encoder: Encoder, prompt: Prompt, response: str, encoded: EncodedResponses, number: int) -> None:
         unlimited = encoder.with_max_length(sys.maxsize)
-        # The response may be empty itself, so the prompt ends where two others differ.
-        whole, empty, other = unlimited.encode(as_messages(prompt), [response, "", "x"]).ids
-        prompt_length = shared_prefix_length([whole, empty, other])
-        closing = len(empty) - prompt_length  # tokens that the template puts after a response
+        # The response may be empty, so prompt and closing are what two others share; templates may refuse an empty one.
+        whole, *probes = unlimited.encode(as_messages(prompt), [response, "x", "y"]).ids
+        prompt_length = shared_prefix_length([whole, *probes])
+        closing = shared_prefix_length([ids[prompt_length:][::-1] for ids in probes])
         texts = decode_tokens(encoder.tokenizer, whole[prompt_length:])
         self.ids, self.cut = encoded.ids[number], encoded.response_tokens_cut[number]
         first = encoded.prompt_tokens_cut

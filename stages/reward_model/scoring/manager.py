@@ -5,16 +5,14 @@ Needs torch and transformers, or onnxruntime, once a model is loaded.
 
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reward_model.common.environment import hub_reachable
 from reward_model.common.errors import UserError
 from reward_model.contract.encoder import EncodedResponses, Encoder
 from reward_model.data.row_formats import Columns, InvalidRow, parse_sides
 from reward_model.evaluation.calibration import Calibration
-from reward_model.scoring.model_folder import HUB, find_model, is_made_here, model_digest
+from reward_model.scoring.model_folder import find_model, is_made_here, model_digest
 from reward_model.scoring.prompts import Prompt
 from reward_model.scoring.scorer import Backend, Comparison, RankedResponse, Scorer
 
@@ -100,8 +98,7 @@ class RewardModelManager:
                 on this machine, the backend is not installed, rewards cannot be normalized, or the model takes fewer
                 tokens than `max_length`.
         """
-        with hub_reachable() if str(path).startswith(HUB) else nullcontext():
-            folder = find_model(str(path))
+        folder = find_model(str(path))
         return self._load_onnx(folder) if self.backend == "onnx" else self._load_torch(folder)
 
     def _load_torch(self, folder: Path) -> tuple[Any, Any]:

@@ -1,7 +1,8 @@
-"""Where the model to score with is. Imported before what keeps the Hugging Face libraries off the hub."""
+"""Where the model to score with is, and which backend suits it."""
 
 from pathlib import Path
 
+from reward_model.common.environment import hub_reachable
 from reward_model.common.errors import UserError
 from reward_model.common.files import CHECKSUMS_FILE, hash_file, hash_model_files
 from reward_model.contract.encoder import CONTRACT_FILE
@@ -10,6 +11,7 @@ from reward_model.data.hub import download_model
 HUB = "hub:"
 EXPORTED_FILES = (CHECKSUMS_FILE, "*.onnx", "*.onnx.data")  # of an export of this project, beside a model's usual ones
 ADAPTER_FILE = "adapter_config.json"
+INT8_PRODUCT = b"MatMulNBits"  # the operator in which `export.onnx: int8` computes
 
 
 def find_model(name: str) -> Path:
@@ -23,7 +25,8 @@ def find_model(name: str) -> Path:
     """
     if name.startswith(HUB):
         of_hub, _, revision = name.removeprefix(HUB).partition("@")
-        folder = download_model(of_hub, revision or "main", more=EXPORTED_FILES)
+        with hub_reachable():
+            folder = download_model(of_hub, revision or "main", more=EXPORTED_FILES)
     else:
         folder = Path(name)
     if (folder / "config.json").exists():
@@ -43,6 +46,7 @@ def model_digest(folder: Path) -> str:
     return hash_file(folder / CHECKSUMS_FILE) if is_made_here(folder) else hash_model_files(folder)
 
 
-def has_onnx(folder: Path) -> bool:
-    """Whether the model was exported here as ONNX."""
-    return (folder / CONTRACT_FILE).exists() and (folder / "model.onnx").exists()
+def has_exact_onnx(folder: Path) -> bool:
+    """Whether the model was exported here as ONNX, in fp32: the rewards of int8 are close to its own, not equal."""
+    graph = folder / "model.onnx"
+    return (folder / CONTRACT_FILE).exists() and graph.exists() and INT8_PRODUCT not in graph.read_bytes()

@@ -27,7 +27,7 @@ class Comparison:
         probability_a: the probability that a is the preferred one, sigmoid(margin / temperature); the temperature was
             fitted (`calibration.Calibration`). None for a model that nothing was fitted for.
         within_noise: whether, with margins so small, the model was not shown to be better than chance on
-            validation pairs. None for a model that nothing was fitted for.
+            pairs new to it. None for a model that nothing was fitted for.
     """
 
     reward_a: float
