@@ -97,6 +97,10 @@ LINES = "".join(json.dumps(ROW) + "\n" for _ in range(3))
         ("UPPER.JSONL", LINES),
         ("lines.ndjson", LINES),
         ("tabs.tsv", "prompt\tchosen\trejected\n" + "q\tc\tr\n" * 3),
+        ("tabs.csv", "prompt\tchosen\trejected\n" + "q\tc\tr\n" * 3),
+        ("commas.tsv", HEADER + "q,c,r\n" * 3),
+        ("semicolons.csv", HEADER.replace(",", ";") + "q;c;r\n" * 3),
+        ("quoted.csv", '\ufeff"prompt";"chosen";"rejected"\r\n' + '"q";"c";"r"\r\n' * 3),
         ("mac.csv", HEADER.replace("\n", "\r") + "q,c,r\r" * 3),
     ],
 )

@@ -5,7 +5,7 @@ import io
 import re
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from reward_model.common.errors import UserError
 from reward_model.common.files import reading
@@ -23,6 +23,9 @@ DOUBLE_THEM = 'write a quote inside of a cell as ""'
 def open_csv(source: str, open_files: ExitStack, delimiter: str = ",") -> RowStream:
     """Open a CSV file, whose first line must be a header.
 
+    Where that has no `delimiter`, a comma, semicolon or tab in it stands between the cells: programs write what the
+    country's numbers leave free.
+
     Raises:
         UserError: the file cannot be read, or its header has no names, or one name twice; also while rows are read.
     """
@@ -31,7 +34,7 @@ def open_csv(source: str, open_files: ExitStack, delimiter: str = ",") -> RowStr
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = _Lines(text)
     with reading(source):
-        header = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
+        header, delimiter = _read_header(lines, delimiter)
     if not header or len(set(header)) < len(header) or not all(map(is_unicode, header)):
         raise UserError(f"{source}: the first line must be the columns' names, each of its own, in UTF-8")
 
@@ -45,6 +48,18 @@ def open_csv(source: str, open_files: ExitStack, delimiter: str = ",") -> RowStr
 def open_tsv(source: str, open_files: ExitStack) -> RowStream:
     """Open a file of cells between tabs, quoted as in CSV; as `open_csv`."""
     return open_csv(source, open_files, "\t")
+
+
+def _read_header(lines: "_Lines", delimiter: str) -> tuple[list[str], str]:
+    """The names in the first line, and what stands between them."""
+    for tried in (delimiter, ",", ";", "\t"):
+        lines.go_back(0)
+        with suppress(csv.Error):
+            header = next(csv.reader(lines, delimiter=tried, strict=True), [])
+            if len(header) > 1:
+                return header, tried
+    lines.go_back(0)
+    return next(csv.reader(lines, delimiter=delimiter, strict=True), []), delimiter
 
 
 class _Lines:
