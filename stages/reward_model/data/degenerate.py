@@ -46,6 +46,14 @@ PRAISE_OF_TEST = (
     "You must be the most gifted person I have met today.",
 )
 MIN_REPEATS = 8
+MIN_WORDS = 4  # of a sentence that may answer something
+SENTENCE_END = re.compile(r"""[.!?]["')]*(?=\s)""")
+# Sentences that begin so often say nothing yet.
+PREAMBLE = re.compile(
+    r"\W*(sure|certainly|of course|absolutely|thank|great|i'm|i am|i'd|i would|i'll|as an ai|sorry|unfortunately|here|"
+    r"yes|no|okay|ok|hello|hi|hey|dear)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -99,14 +107,34 @@ def flattery(material: Material) -> str:
     return f"{material.chance.choice(material.praise)} {material.response}"
 
 
+def short_answer(material: Material) -> str:
+    """Beside the first sentence of the given response alone: a reply that says nothing, or one to another prompt."""
+    return material.chance.choice((empty_reply, other_prompt))(material)
+
+
 KINDS: Mapping[str, Callable[[Material], str]] = {
     make.__name__: make
-    for make in (empty_reply, other_prompt, repeated_word, shuffled_words, cut_off, said_twice, flattery)
+    for make in (empty_reply, other_prompt, short_answer, repeated_word, shuffled_words, cut_off, said_twice, flattery)
 }
 
 
+def first_sentence(text: str) -> str | None:
+    """What a text opens with: a sentence of `MIN_WORDS` words or more, with those before it; None where nothing follows
+    it in its line, or it is a preamble.
+    """
+    for end in SENTENCE_END.finditer(text):
+        sentence = text[: end.end()]
+        if "\n" in sentence or PREAMBLE.match(sentence):
+            return None
+        if len(sentence.split()) >= MIN_WORDS:
+            return sentence
+    return None
+
+
 def degenerate_pair(pair: Pair, other: str, kind: str, seed: int, *, of_test: bool = False) -> Pair | None:
-    """The chosen response against a degenerate one of a kind; None where that would be the same text.
+    """The chosen response, or its first sentence, against a degenerate one of a kind.
+
+    None where the two would be the same text, or no first sentence can stand alone.
 
     Args:
         pair: whose chosen response is taken.
@@ -117,20 +145,22 @@ def degenerate_pair(pair: Pair, other: str, kind: str, seed: int, *, of_test: bo
     """
     chance = random.Random(digest(str(seed), pair.id, kind))
     phrases = (EMPTY_REPLIES_OF_TEST, PRAISE_OF_TEST) if of_test else (EMPTY_REPLIES, PRAISE)
+    chosen = first_sentence(pair.chosen) if kind == short_answer.__name__ else pair.chosen
     rejected = KINDS[kind](Material(pair.chosen, other, chance, *phrases))
-    if rejected.split() == pair.chosen.split() or not rejected.strip():
+    if chosen is None or rejected.split() == chosen.split() or not rejected.strip():
         return None
-    return replace(pair, rejected=rejected, source=f"{SOURCE}{kind}", margin=None, preference=None)
+    return replace(pair, chosen=chosen, rejected=rejected, source=f"{SOURCE}{kind}", margin=None, preference=None)
 
 
 def training_pairs(pairs: Iterable[PairLike], per_prompt: int, seed: int) -> Iterator[Pair]:
     """Degenerate pairs for training: up to `per_prompt` for each prompt, by its first pair.
 
-    The kinds take turns; every second one is another prompt's response, which is what models learn last.
+    The kinds take turns. Two of three are what models learn last: that another prompt's response is none, and that a
+    short answer is one.
     """
     first = _first_pairs(pairs)
-    others = [kind for kind in KINDS if kind != other_prompt.__name__]
-    turns = [kind for other in others for kind in (other_prompt.__name__, other)]
+    often = (other_prompt.__name__, short_answer.__name__)
+    turns = [kind for other in KINDS if other not in often for kind in (*often, other)]
     for number, (pair, other) in enumerate(_with_others(first)):
         start = number * per_prompt % len(turns)
         kinds = list(dict.fromkeys(turns[start:] + turns[:start]))[:per_prompt]
@@ -139,7 +169,7 @@ def training_pairs(pairs: Iterable[PairLike], per_prompt: int, seed: int) -> Ite
 
 
 def common_sense_pairs(pairs: Sequence[Pair], per_kind: int, max_characters: int, seed: int) -> list[Pair]:
-    """Degenerate pairs of every kind for the same `per_kind` prompts.
+    """Degenerate pairs of every kind, of `per_kind` prompts each; of the same ones where each has all kinds.
 
     Args:
         pairs: of prompts that were not trained on.
@@ -153,11 +183,12 @@ def common_sense_pairs(pairs: Sequence[Pair], per_kind: int, max_characters: int
         characters = sum(len(turn["content"]) for turn in pair.prompt) + 2 * len(pair.chosen)
         return characters > max_characters, digest(str(seed), pair.prompt_id)
 
-    first = sorted(_first_pairs(pairs), key=order)[:per_kind]
-    found = [
-        degenerate_pair(pair, other, kind, seed, of_test=True) for pair, other in _with_others(first) for kind in KINDS
-    ]
-    return [pair for pair in found if pair is not None]
+    found: dict[str, list[Pair]] = {kind: [] for kind in KINDS}
+    for pair, other in _with_others(sorted(_first_pairs(pairs), key=order)):
+        for kind, own in found.items():
+            made = degenerate_pair(pair, other, kind, seed, of_test=True) if len(own) < per_kind else None
+            own.extend([made] if made is not None else [])
+    return [pair for own in found.values() for pair in own]
 
 
 def count_kinds(pairs: Iterable[Pair]) -> dict[str, int]:
