@@ -19,6 +19,7 @@ from reward_model.data.degenerate import (
     common_sense_pairs,
     count_kinds,
     degenerate_pair,
+    first_sentence,
     training_pairs,
 )
 from reward_model.data.pairs import Pair
@@ -44,8 +45,40 @@ def test_each_kind_is_what_its_name_says() -> None:
     cut = made("cut_off")
     assert TEXT.startswith(cut) and abs(len(cut) - len(TEXT) / 2) < 4
     assert cut[-1].isalpha() and TEXT[len(cut)].isalpha()
+    assert made("short_answer") in (*EMPTY_REPLIES, "another answer")
     assert made("said_twice") == f"{TEXT}\n\n{TEXT}"
     assert made("flattery").endswith(f" {TEXT}") and len(made("flattery")) > len(TEXT) + 20
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("The sky is blue. It is wide.", "The sky is blue."),
+        ("Yes! It is. The sky is blue.", None),
+        ("It is. The sky is blue! More", "It is. The sky is blue!"),
+        ("1. Be clear and concise.\n2. Be short.", "1. Be clear and concise."),
+        ('He said "it is so here." And left.', 'He said "it is so here."'),
+        ("Sure, I can help with that. The sky is blue.", None),
+        ("Here are some ideas for you. The sky", None),
+        ("Some ideas are these:\n- the sky is blue. And wide", None),
+        ("The sky is blue.", None),
+        ("It costs 3.14 euros in all", None),
+        ("猫が好きです。犬も好きです。", None),
+        ("", None),
+    ],
+)
+def test_the_first_sentence_of_a_text_can_stand_alone_or_there_is_none(text: str, sentence: str | None) -> None:
+    assert first_sentence(text) == sentence
+
+
+def test_a_short_answer_stands_beside_a_reply_that_is_none() -> None:
+    found = [degenerate_pair(pair(number), "another answer", "short_answer", 0) for number in range(40)]
+    assert {own.chosen for own in found if own is not None} == {TEXT}
+    rejected = [own.rejected for own in found if own is not None]
+    assert 10 < rejected.count("another answer") < 30
+    assert {*rejected} <= {"another answer", *EMPTY_REPLIES} and len({*rejected}) > 4
+    of_test = [degenerate_pair(pair(number), "x", "short_answer", 0, of_test=True) for number in range(40)]
+    assert {own.rejected for own in of_test if own is not None} <= {"x", *EMPTY_REPLIES_OF_TEST}
 
 
 def test_what_would_be_the_same_text_is_left_out() -> None:
@@ -66,15 +99,15 @@ def test_a_pair_keeps_its_prompt_and_chosen_response_and_loses_its_margin() -> N
 
 
 def test_training_gets_so_many_for_each_prompt_and_the_same_with_the_same_seed() -> None:
-    pairs = [pair(number % 12, TEXT + str(number)) for number in range(24)]
+    pairs = [pair(number % 12, f"{TEXT} {number}") for number in range(24)]
     for per_prompt in (0, 1, 2, 3):
         found = list(training_pairs(pairs, per_prompt, 0))
         assert len(found) == 12 * per_prompt
         assert len({own.id for own in found}) == len(found)
-        assert count_kinds(found).get("other_prompt", 0) == {0: 0, 1: 6}.get(per_prompt, 12)
-    found = list(training_pairs(pairs, 2, 0))
-    assert set(count_kinds(found)) == set(KINDS)
-    assert found == list(training_pairs(pairs, 2, 0)) != list(training_pairs(pairs, 2, 1))
+        assert count_kinds(found).get("other_prompt", 0) == {0: 0, 1: 4, 2: 8}.get(per_prompt, 12)
+    found = list(training_pairs(pairs, 3, 0))
+    assert count_kinds(found) == {kind: 12 if kind in ("other_prompt", "short_answer") else 2 for kind in sorted(KINDS)}
+    assert found == list(training_pairs(pairs, 3, 0)) != list(training_pairs(pairs, 3, 1))
     assert len(list(training_pairs(pairs, 50, 0))) == 12 * len(KINDS)
 
 
@@ -82,7 +115,7 @@ def test_a_label_that_is_no_sure_one_is_not_inherited_and_a_tie_is_no_material()
     tie, unsure = replace(pair(0), preference=0.5), replace(pair(1), preference=0.6)
     found = list(training_pairs([tie, unsure, replace(tie, chosen="a sure answer", preference=None)], len(KINDS), 0))
     assert {own.preference for own in found} == {None}
-    assert {own.chosen for own in found} == {unsure.chosen, "a sure answer"}
+    assert {own.chosen for own in found} == {TEXT, unsure.chosen, "a sure answer"}
 
 
 def test_the_phrases_that_are_tested_are_not_trained_on() -> None:
@@ -128,7 +161,9 @@ def test_the_stages_keep_degenerate_rows_apart_and_weigh_them(trained: Project) 
 
 def test_common_sense_is_evaluated_by_kind(trained: Project) -> None:
     figures = trained.read("metrics/eval.json")["common_sense"]
-    assert set(figures["by_source"]) == {f"degenerate/{kind}" for kind in KINDS}
+    assert set(figures["by_source"]) == {f"degenerate/{kind}" for kind in KINDS if kind != "short_answer"}, (
+        "its responses have one sentence each"
+    )
     heldout = {Pair.from_record(row).prompt_id for row in read_jsonl(trained.folder / "data/pairs/heldout.jsonl")}
     rows = read_parquet(trained.folder / "data/external_sets/common_sense.parquet")
     assert {row["prompt_id"] for row in rows} <= heldout
