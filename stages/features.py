@@ -11,7 +11,6 @@ import reward_model.common.environment  # noqa: F401
 from reward_model.common.errors import run
 from reward_model.common.files import new_folder
 from reward_model.common.tables import read_parquet
-from reward_model.data.tokens import read_training_rows
 from reward_model.params import load_params
 from reward_model.scoring.base_features import BaseFeatures
 
@@ -20,10 +19,9 @@ TOKENS = Path("data/tokens")
 
 def main() -> None:
     base = BaseFeatures(load_params(), Path("models/base"), TOKENS)
-    sets = {"train": read_training_rows(TOKENS), "validation": read_parquet(TOKENS / "validation.parquet")}
     with new_folder(Path("data/features")) as folder:
-        for name, rows in sets.items():
-            base.compute(rows, name).save(folder / f"{name}.safetensors")
+        for name in ("train", "validation"):
+            base.compute(read_parquet(TOKENS / f"{name}.parquet"), name).save(folder / f"{name}.safetensors")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 metrics/probe.json has each depth's figures, by cross-validation over prompts of the training pairs and on the
 validation pairs, and which depth is best: the one with the lowest cross-validated log loss. Degenerate responses are
-fitted too, by their weight in training, but the figures are of labelled pairs alone.
+not fitted: a linear probe that must know them knows less of preferences.
 """
 
 from pathlib import Path
@@ -15,24 +15,25 @@ import numpy as np
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.errors import run
 from reward_model.common.files import new_folder, write_json
+from reward_model.common.tables import read_parquet
 from reward_model.data.features import PairFeatures
 from reward_model.data.pairs import TIE
-from reward_model.data.tokens import read_training_rows
 from reward_model.evaluation.probe import ProbeWeights, best_depth, fit_probe
 from reward_model.evaluation.regression import PairRegression
-from reward_model.params import load_params
 
 FEATURES = Path("data/features")
 
 
 def main() -> None:
-    rows = read_training_rows(Path("data/tokens"), load_params().train.degenerate_weight)
+    rows = read_parquet(Path("data/tokens/train.parquet"))
     train, validation = (PairFeatures.load(FEATURES / f"{name}.safetensors") for name in ("train", "validation"))
-    prompt_ids = [row["prompt_id"] for row in rows]
-    # A label that is less sure counts less, a tie nothing.
-    weight = np.array([row["weight"] * (2 * (row.get("preference") or 1.0) - 1) for row in rows])
-    judged = np.array([not row["degenerate"] and row.get("preference") != TIE for row in rows])
-    probes = {int(depth): fit_probe(*train.at(depth), prompt_ids, weight, judged) for depth in train.depths}
+    sided = np.array([row.get("preference") != TIE for row in rows])
+    prompt_ids = [row["prompt_id"] for row in rows if row.get("preference") != TIE]
+    weight = np.array([2 * (row.get("preference") or 1.0) - 1 for row in rows])[sided]  # a label less sure counts less
+    probes = {}
+    for depth in train.depths:
+        chosen, rejected = train.at(depth)
+        probes[int(depth)] = fit_probe(chosen[sided], rejected[sided], prompt_ids, weight)
     best = best_depth(probes)
     figures = {depth: compute_figures(probe, validation, depth) for depth, probe in probes.items()}
     with new_folder(Path("data/probe")) as folder:

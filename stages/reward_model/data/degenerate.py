@@ -108,14 +108,19 @@ def flattery(material: Material) -> str:
 
 
 def short_answer(material: Material) -> str:
-    """Beside the first sentence of the given response alone: a reply that says nothing, or one to another prompt."""
-    return material.chance.choice((empty_reply, other_prompt))(material)
+    """A reply that says nothing, beside the first sentence of the given response alone."""
+    return empty_reply(material)
 
 
 KINDS: Mapping[str, Callable[[Material], str]] = {
     make.__name__: make
     for make in (empty_reply, other_prompt, short_answer, repeated_word, shuffled_words, cut_off, said_twice, flattery)
 }
+TURNS = [
+    kind.__name__
+    for other in (short_answer, repeated_word, shuffled_words, short_answer, cut_off, said_twice, flattery)
+    for kind in (other_prompt, other)
+]
 
 
 def first_sentence(text: str) -> str | None:
@@ -155,17 +160,18 @@ def degenerate_pair(pair: Pair, other: str, kind: str, seed: int, *, of_test: bo
 def training_pairs(pairs: Iterable[PairLike], per_prompt: int, seed: int) -> Iterator[Pair]:
     """Degenerate pairs for training: up to `per_prompt` for each prompt, by its first pair.
 
-    The kinds take turns. Two of three are what models learn last: that another prompt's response is none, and that a
-    short answer is one.
+    The kinds take turns; every second one is another prompt's response, which is what models learn last. An empty reply
+    stands beside a short answer where there is one: beside a long one it would teach to count words.
     """
     first = _first_pairs(pairs)
-    often = (other_prompt.__name__, short_answer.__name__)
-    turns = [kind for other in KINDS if other not in often for kind in (*often, other)]
     for number, (pair, other) in enumerate(_with_others(first)):
-        start = number * per_prompt % len(turns)
-        kinds = list(dict.fromkeys(turns[start:] + turns[:start]))[:per_prompt]
-        found = [degenerate_pair(pair, other, kind, seed) for kind in kinds]
-        yield from (made for made in found if made is not None)
+        start = number * per_prompt % len(TURNS)
+        for kind in list(dict.fromkeys(TURNS[start:] + TURNS[:start]))[:per_prompt]:
+            made = degenerate_pair(pair, other, kind, seed)
+            if made is None and kind == short_answer.__name__:
+                made = degenerate_pair(pair, other, empty_reply.__name__, seed)
+            if made is not None:
+                yield made
 
 
 def common_sense_pairs(pairs: Sequence[Pair], per_kind: int, max_characters: int, seed: int) -> list[Pair]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from reward_model.data.features import read_arrays
@@ -21,15 +20,15 @@ def fit_probe(
     rejected: FloatArray,
     prompt_ids: Sequence[str],
     sample_weight: FloatArray | None = None,
-    judged: NDArray[np.bool_] | None = None,
 ) -> PairRegression:
     """Fit on features (pairs, size), each brought to deviation 1; the weights are for the features as they are.
 
     The other arguments are those of `fit_pair_regression`.
     """
-    scale = np.concatenate([chosen, rejected]).std(axis=0)
+    states = np.concatenate([chosen, rejected])
+    scale = states.std(axis=0) if len(states) else np.zeros(states.shape[1])
     scale = np.where(scale > 0, scale, 1)
-    fitted = fit_pair_regression((chosen - rejected) / scale, prompt_ids, sample_weight, judged)
+    fitted = fit_pair_regression((chosen - rejected) / scale, prompt_ids, sample_weight)
     return PairRegression(fitted.weights / scale, fitted.strength, fitted.loss, fitted.accuracy)
 
 

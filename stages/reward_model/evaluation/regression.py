@@ -45,7 +45,6 @@ def fit_pair_regression(
     differences: Any,
     prompt_ids: Sequence[str],
     sample_weight: FloatArray | None = None,
-    judged: NDArray[np.bool_] | None = None,
 ) -> PairRegression:
     """Fit with the strength that predicts the comparisons of other prompts best.
 
@@ -53,16 +52,14 @@ def fit_pair_regression(
         differences: features of chosen minus features of rejected, (pairs, size), dense or sparse.
         prompt_ids: of each pair.
         sample_weight: of each pair in the loss, (pairs,); default 1.
-        judged: which pairs the strength is chosen by, (pairs,); default all.
     """
     prompts = np.array(prompt_ids)
     weight = np.ones(len(prompts)) if sample_weight is None else sample_weight
-    judged = np.ones(len(prompts), dtype=bool) if judged is None else judged
     count = len(set(prompt_ids))
-    if count < 2 or not judged.any():
+    if count < 2:
         return PairRegression(_fit(differences, weight, DEFAULT_STRENGTH), DEFAULT_STRENGTH, None, None)
     folds = list(GroupKFold(min(FOLDS, count)).split(prompts, groups=prompts))
-    best, start = _cross_validate(differences, weight, judged, folds)
+    best, start = _cross_validate(differences, weight, folds)
     return PairRegression(_fit(differences, weight, best.strength, start), best.strength, best.loss, best.accuracy)
 
 
@@ -74,7 +71,7 @@ class _Candidate:
 
 
 def _cross_validate(
-    differences: Any, weight: FloatArray, judged: NDArray[np.bool_], folds: Sequence[tuple[Any, Any]]
+    differences: Any, weight: FloatArray, folds: Sequence[tuple[Any, Any]]
 ) -> tuple[_Candidate, FloatArray]:
     """The best strength and the mean of its folds' weights; each fit starts from that of the strength before."""
     found: list[tuple[_Candidate, FloatArray]] = []
@@ -84,8 +81,7 @@ def _cross_validate(
         for number, (train, test) in enumerate(folds):
             fits[number] = _fit(differences[train], weight[train], strength, fits[number])
             margins[test] = differences[test] @ fits[number]
-        own = margins[judged]
-        candidate = _Candidate(strength, float(np.logaddexp(0, -own).mean()), float(pair_accuracy(own).mean()))
+        candidate = _Candidate(strength, float(np.logaddexp(0, -margins).mean()), float(pair_accuracy(margins).mean()))
         found.append((candidate, np.mean(fits, axis=0)))
         losses = [each.loss for each, _ in found]
         if len(losses) - 1 - int(np.argmin(losses)) >= PATIENCE:
