@@ -71,7 +71,7 @@ def score_references(params: Params) -> tuple[list[dict[str, Any]], dict[str, Co
     """
     references: list[dict[str, Any]] = []
     columns: dict[str, Columns] = {each.name: {} for each in evaluation_sets()}
-    # All are fetched first: what computes their rewards keeps the Hugging Face libraries off the hub.
+    # All are fetched first, so that one that cannot be had ends the stage at once.
     folders = {name: find_model(name) for name in params.evaluate.reference_models}
     for number, (name, folder) in enumerate(folders.items()):
         temperature, rewards = score_reference(name, folder, params)

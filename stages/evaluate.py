@@ -3,8 +3,8 @@
     python stages/evaluate.py
 
 `heldout` are pairs whose prompts are in no other split; then come the external sets. The calibration is fitted on the
-validation pairs, and its temperature on late training pairs, too. metrics/eval.json has the figures, metrics/*.json
-what the plots show, data/evaluation the rewards of every pair.
+validation pairs, temperature and noise margin on late training pairs, too. metrics/eval.json has the figures,
+metrics/*.json what the plots show, data/evaluation the rewards of every pair.
 """
 
 from functools import partial
@@ -19,9 +19,9 @@ from reward_model.common.files import new_folder, read_json, read_jsonl, write_j
 from reward_model.common.tables import read_parquet, write_parquet
 from reward_model.data.evaluation_sets import HELDOUT, evaluation_sets
 from reward_model.evaluation import plots
-from reward_model.evaluation.calibration import Calibration
+from reward_model.evaluation.calibration import UNSEEN_FILE, Calibration
 from reward_model.evaluation.external_scores import external_scores
-from reward_model.evaluation.fit_calibration import JUDGED, UNSEEN_FILE, fit_calibration
+from reward_model.evaluation.fit_calibration import JUDGED, fit_calibration
 from reward_model.evaluation.judges import judge_figures
 from reward_model.evaluation.metrics import evaluate_pairs
 from reward_model.evaluation.reference_columns import REFERENCES_FILE

@@ -24,8 +24,7 @@ from reward_model.common.files import (
     write_json,
     write_text,
 )
-from reward_model.evaluation.calibration import CALIBRATION_FILE
-from reward_model.evaluation.fit_calibration import UNSEEN_FILE
+from reward_model.evaluation.calibration import CALIBRATION_FILE, UNSEEN_FILE
 from reward_model.exporting.metadata import METADATA_FILE, gather_metadata
 from reward_model.exporting.model_card import write_card
 from reward_model.params import ExportParams, Params, load_params

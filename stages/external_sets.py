@@ -2,9 +2,9 @@
 
     python stages/external_sets.py
 
-MT-Bench's human judgements are always among them, and so is common_sense: chosen responses of held-out prompts against
-degenerate ones. A set that cannot be had, or that holds no pair, is skipped with a
-line; metrics/external_sets.json has the reason.
+MT-Bench's human judgements are always among them, and so is common_sense: chosen responses of held-out prompts, or
+their first sentences, against degenerate ones. A set that cannot be had, or that holds no pair, is skipped with a line;
+metrics/external_sets.json has the reason.
 """
 
 import tempfile

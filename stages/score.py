@@ -147,7 +147,7 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         choices=["auto", "torch", "onnx"],
         default="auto",
         help="onnx starts in a second, torch is faster in the long run; auto: onnx for what is typed, if the model has "
-        "it, torch for files",
+        "it in fp32, torch for files",
     )
     how.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="where to compute")
     how.add_argument(

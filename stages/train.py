@@ -37,7 +37,8 @@ from reward_model.common.tables import read_parquet, write_parquet
 from reward_model.contract.encoder import Encoder
 from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.tokens import TokenRow, read_training_rows
-from reward_model.evaluation.fit_calibration import JUDGED, UNSEEN_FILE, reliable_temperature
+from reward_model.evaluation.calibration import UNSEEN_FILE
+from reward_model.evaluation.fit_calibration import JUDGED, reliable_temperature
 from reward_model.evaluation.margins import log_loss, of_one_kind, read_labels
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.modeling.batching import pairs_to_groups

@@ -106,7 +106,8 @@ class DataParams:
     )
     degenerate_per_prompt: Annotated[Int, Field(ge=0)] = Field(
         description="degenerate responses (another prompt's, its own words shuffled, an empty reply …) made for each "
-        "training prompt, as rejected beside its chosen one; they count by `train.degenerate_weight`"
+        "training prompt, as rejected beside its chosen one, or its first sentence; they count by "
+        "`train.degenerate_weight`"
     )
     seed: Annotated[Int, Field(ge=0)] = Field(description="seed of the split and of the choice of training pairs")
 
@@ -241,8 +242,8 @@ class EvaluateParams:
     batch_size: Annotated[Int, Field(ge=1)] = Field(description="prompts scored at a time, up to eight responses each")
     bootstrap_samples: Annotated[Int, Field(ge=100)] = Field(description="resamplings behind a confidence interval")
     common_sense_pairs: Annotated[Int, Field(ge=0)] = Field(
-        description="held-out prompts at most whose chosen response is set against a degenerate one of each kind, in "
-        "the set `common_sense`; 0: no such set"
+        description="pairs at most of each kind of degenerate response, beside the chosen response of a held-out "
+        "prompt or its first sentence, in the set `common_sense`; 0: no such set"
     )
     explained_pairs: Annotated[Int, Field(ge=0)] = Field(description="pairs of a set that the report explains; 0: none")
     sets_path: Text = Field(

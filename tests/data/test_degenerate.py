@@ -15,6 +15,7 @@ from reward_model.data.degenerate import (
     KINDS,
     PRAISE,
     PRAISE_OF_TEST,
+    TURNS,
     Material,
     common_sense_pairs,
     count_kinds,
@@ -54,15 +55,22 @@ def test_each_kind_is_what_its_name_says() -> None:
     ("text", "sentence"),
     [
         ("The sky is blue. It is wide.", "The sky is blue."),
-        ("Yes! It is. The sky is blue.", None),
-        ("It is. The sky is blue! More", "It is. The sky is blue!"),
+        ("It is blue. The sky is wide! More", "It is blue. The sky is wide!"),
         ("1. Be clear and concise.\n2. Be short.", "1. Be clear and concise."),
-        ('He said "it is so here." And left.', 'He said "it is so here."'),
-        ("Sure, I can help with that. The sky is blue.", None),
-        ("Here are some ideas for you. The sky", None),
-        ("Some ideas are these:\n- the sky is blue. And wide", None),
+        ('It is said "the sky is blue." And so on', 'It is said "the sky is blue."'),
+        ("It was in St. Petersburg by F. Scott, e.g. Books etc. Then", None),
+        ("It was there with James P. Johnson and others. More", "It was there with James P. Johnson and others."),
         ("The sky is blue.", None),
+        ("The sky is blue. ", None),
         ("It costs 3.14 euros in all", None),
+        ("1. 2. 3. 4. 5. x", None),
+        ("Is it so that the sky is blue? It is", None),
+        ("Sure, that is how it works. The sky is blue.", None),
+        ("Thanks for asking this here. The sky is blue.", None),
+        ("That is a great question. The sky is blue.", None),
+        ("I’m sorry, but that is impossible. The sky is blue.", None),
+        ("As a model I cannot help. The sky is blue.", None),
+        ("Some ideas are these:\n- the sky is blue. And wide", None),
         ("猫が好きです。犬も好きです。", None),
         ("", None),
     ],
@@ -105,7 +113,7 @@ def test_training_gets_so_many_for_each_prompt_and_the_same_with_the_same_seed()
         assert count_kinds(found).get("other_prompt", 0) == {0: 0, 1: 6}.get(per_prompt, 12)
     found = list(training_pairs(pairs, 2, 0))
     counts = count_kinds(found)
-    assert set(counts) == set(KINDS) - {"empty_reply"}
+    assert set(counts) == set(TURNS) == set(KINDS) - {"empty_reply"}
     assert counts["short_answer"] >= 2 * counts["flattery"], "twice as often as the others"
     assert found == list(training_pairs(pairs, 2, 0)) != list(training_pairs(pairs, 2, 1))
     assert len(list(training_pairs(pairs, 50, 0))) == 12 * (len(KINDS) - 1)

@@ -101,12 +101,18 @@ LINES = "".join(json.dumps(ROW) + "\n" for _ in range(3))
         ("commas.tsv", HEADER + "q,c,r\n" * 3),
         ("semicolons.csv", HEADER.replace(",", ";") + "q;c;r\n" * 3),
         ("quoted.csv", '\ufeff"prompt";"chosen";"rejected"\r\n' + '"q";"c";"r"\r\n' * 3),
+        ("mixed.csv", 'prompt;chosen;"rejected"\nq;c;r\n' + "q;c;r\n" * 2),
         ("mac.csv", HEADER.replace("\n", "\r") + "q,c,r\r" * 3),
     ],
 )
 def test_names_and_layouts_that_are_read(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, newline="")
     assert read(tmp_path / name) == ([ROW] * 3, [])
+
+
+def test_a_column_whose_name_has_a_semicolon_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text (a;b)\n"one, and two"\nthree\n')
+    assert read(tmp_path / "a.csv") == ([{"text (a;b)": "one, and two"}, {"text (a;b)": "three"}], [])
 
 
 @pytest.mark.parametrize(

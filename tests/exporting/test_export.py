@@ -256,10 +256,15 @@ def test_metadata_has_no_path_of_this_machine(
     provenance, counts = (project.folder / name for name in ("data/pairs/provenance.json", "metrics/data.json"))
     mine = "/somewhere/of/mine"
     own = read_json(provenance)
-    data = {"path": mine, "sources": [{"path": f"{mine}/a"}, {"path": f"{mine}/b"}]}
+    data = {"source": "path", "path": mine, "sources": [{"path": f"{mine}/a"}, {"path": f"{mine}/b"}]}
     write_json(provenance, {"params": own["params"] | data})
     files = {f"{mine}/a/train.jsonl": 3, f"{mine}/b/train.jsonl": 4}
     write_json(counts, read_json(counts) | {"files": files, "sources": {f"{mine}/a": {"rows": 3}}})
+    evaluation = project.folder / "metrics/eval.json"
+    figures = read_json(evaluation)
+    figures["heldout"]["by_source"] = {"/r/a": {"n": 20}}
+    figures["heldout"]["reference_models"] = {"/somewhere/x/export": {"n": 1}, "/somewhere/y/export": {"n": 2}}
+    write_json(evaluation, figures)
     monkeypatch.chdir(project.folder)
     params = load_params()
     found = gather_metadata(replace(params.base, source="path", path="~/models/base"), params.export)
@@ -267,13 +272,18 @@ def test_metadata_has_no_path_of_this_machine(
     assert found["params"]["base"]["path"] == "base"
     assert found["params"]["data"]["path"] == "mine"
     assert [source["path"] for source in found["params"]["data"]["sources"]] == ["mine/a", "mine/b"]
+    heldout = found["evaluation"]["heldout"]
+    assert (heldout["by_source"], heldout["reference_models"]) == (
+        {"/r/a": {"n": 20}},
+        {"x/export": {"n": 1}, "y/export": {"n": 2}},
+    )
     assert found["data"]["counts"]["files"] == {"mine/a/train.jsonl": 3, "mine/b/train.jsonl": 4}
 
 
 def test_a_second_push_replaces_the_model_and_keeps_other_files(trained: Project, tmp_path: Path) -> None:
     pushed = tmp_path / "hub/me/reward"
     (pushed / "onnx").mkdir(parents=True)
-    for name in ("model-00001-of-00002.safetensors", "onnx/model.onnx", "picture.png", ".gitattributes"):
+    for name in ("pytorch_model.bin", "merges.txt", "onnx/model.onnx", "picture.png", ".gitattributes"):
         (pushed / name).write_text("earlier")
     with serve_hub({"models/me/reward": pushed}, uploads=tmp_path / "hub") as address:
         environment = os.environ | {"HF_ENDPOINT": address, "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_XET": "1"}
@@ -286,7 +296,7 @@ def test_a_second_push_replaces_the_model_and_keeps_other_files(trained: Project
         result = trained.run(*push, "--public", env=environment)
     assert result.returncode == 0, result.stderr
     exported = {path.name for path in (trained.folder / "models/export").iterdir()}
-    there = {path.name for path in pushed.rglob("*") if path.is_file()}
+    there = {path.relative_to(pushed).as_posix() for path in pushed.rglob("*") if path.is_file()}
     assert there == exported | {"picture.png", ".gitattributes"}
 
 

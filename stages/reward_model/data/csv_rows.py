@@ -23,8 +23,7 @@ DOUBLE_THEM = 'write a quote inside of a cell as ""'
 def open_csv(source: str, open_files: ExitStack, delimiter: str = ",") -> RowStream:
     """Open a CSV file, whose first line must be a header.
 
-    Where that has no `delimiter`, a comma, semicolon or tab in it stands between the cells: programs write what the
-    country's numbers leave free.
+    Cells may also stand between commas, semicolons or tabs: programs write what the country's numbers leave free.
 
     Raises:
         UserError: the file cannot be read, or its header has no names, or one name twice; also while rows are read.
@@ -51,12 +50,15 @@ def open_tsv(source: str, open_files: ExitStack) -> RowStream:
 
 
 def _read_header(lines: "_Lines", delimiter: str) -> tuple[list[str], str]:
-    """The names in the first line, and what stands between them."""
-    for tried in (delimiter, ",", ";", "\t"):
+    """The names in the first line, and what stands between them: what gives the next row as many cells."""
+    for tried in dict.fromkeys((delimiter, ",", ";", "\t")):
         lines.go_back(0)
         with suppress(csv.Error):
             header = next(csv.reader(lines, delimiter=tried, strict=True), [])
-            if len(header) > 1:
+            end = len(lines.record)
+            row = next(csv.reader(lines, delimiter=tried, strict=True), header)
+            lines.go_back(end)
+            if len(row) == len(header) > 1:
                 return header, tried
     lines.go_back(0)
     return next(csv.reader(lines, delimiter=delimiter, strict=True), []), delimiter

@@ -47,11 +47,12 @@ PRAISE_OF_TEST = (
 )
 MIN_REPEATS = 8
 MIN_WORDS = 4  # of a sentence that may answer something
-SENTENCE_END = re.compile(r"""[.!?]["')]*(?=\s)""")
-# Sentences that begin so often say nothing yet.
-PREAMBLE = re.compile(
-    r"\W*(sure|certainly|of course|absolutely|thank|great|i'm|i am|i'd|i would|i'll|as an ai|sorry|unfortunately|here|"
-    r"yes|no|okay|ok|hello|hi|hey|dear)\b",
+# After a small word of three letters or more: "St.", "e.g." and "James P." end no sentence, as far as one can tell.
+SENTENCE_END = re.compile(r"""\b(?!etc\b)[a-z]{3,}[.!]["')”’]*(?=\s+[^\sa-z])""")
+# Openings that say nothing yet, and words of whoever speaks of himself or of the question.
+NO_ANSWER = re.compile(
+    r"^\W*(sure|certainly|of course|absolutely|great|here|unfortunately|yes|no|okay|ok|hello|hi|hey|dear|welcome)\b"
+    r"|\b(i|me|my|myself|sorry|thanks?|apolog\w+|questions?)\b",
     re.IGNORECASE,
 )
 
@@ -124,12 +125,13 @@ TURNS = [
 
 
 def first_sentence(text: str) -> str | None:
-    """What a text opens with: a sentence of `MIN_WORDS` words or more, with those before it; None where nothing follows
-    it in its line, or it is a preamble.
+    """The sentence that a text opens with, of `MIN_WORDS` words or more, with those before it in its line.
+
+    None where nothing follows it, or it may be no answer.
     """
     for end in SENTENCE_END.finditer(text):
         sentence = text[: end.end()]
-        if "\n" in sentence or PREAMBLE.match(sentence):
+        if "\n" in sentence or NO_ANSWER.search(sentence):
             return None
         if len(sentence.split()) >= MIN_WORDS:
             return sentence

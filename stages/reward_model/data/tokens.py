@@ -109,7 +109,7 @@ def has_equal_sides(row: TokenRow) -> bool:
     return row["chosen_ids"] == row["rejected_ids"]
 
 
-def read_training_rows(tokens: Path, degenerate_weight: float = 1.0) -> list[TokenRow]:
+def read_training_rows(tokens: Path, degenerate_weight: float) -> list[TokenRow]:
     """The labelled rows of the training split, then the degenerate ones.
 
     Args:

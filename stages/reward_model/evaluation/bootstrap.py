@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_model.evaluation.fit_calibration import MIN_PROMPTS
-
 FloatArray = NDArray[np.float64]
+MIN_PROMPTS = 10  # below, an interval would cover the truth far less often than it says
 BLOCK = 64  # bootstrap samples drawn at a time
 RULE_OF_THREE = 3  # what was never seen in n has a 95% bound of 3/n (Hanley & Lippman-Hand 1983)
 Interval = tuple[float, float]

@@ -8,6 +8,7 @@ from reward_model.common.errors import UserError
 from reward_model.common.files import read_json, write_json
 
 CALIBRATION_FILE = "calibration.json"
+UNSEEN_FILE = "unseen_pairs.parquet"  # in models/reward: training pairs, judged before their prompt was trained on
 
 
 @dataclass(frozen=True)

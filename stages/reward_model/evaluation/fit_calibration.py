@@ -12,17 +12,16 @@ from scipy.special import stdtrit
 
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.data.pairs import TIE
+from reward_model.evaluation.bootstrap import MIN_PROMPTS
 from reward_model.evaluation.calibration import Calibration
 from reward_model.evaluation.margins import FloatArray, column, compute_margins, read_labels
 
-UNSEEN_FILE = "unseen_pairs.parquet"  # in models/reward: training pairs, judged before their prompt was trained on
-JUDGED = ("prompt_id", "preference", "margin")  # its columns
+JUDGED = ("prompt_id", "preference", "margin")  # the columns of `UNSEEN_FILE`
 
 # Where margins tell nothing, or everything, the best temperature is without bound.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 MAX_RELIABLE = 10.0  # a higher one says that the margins tell next to nothing
 MAX_CHECKS = 200  # sizes of margin at which `noise_margin` looks
-MIN_PROMPTS = 10  # below, an interval would cover the truth far less often than it says
 
 
 def fit_calibration(validation: pd.DataFrame, unseen: pd.DataFrame) -> Calibration:

@@ -31,7 +31,7 @@ class PairRegression:
     Attributes:
         weights: (size,); features times them give the log odds that chosen is the preferred response.
         strength: the chosen C.
-        loss: cross-validated log loss of the comparisons that count, in nats; None if there was one prompt only.
+        loss: cross-validated log loss, in nats; None for fewer than two prompts.
         accuracy: likewise, a tie counting half.
     """
 

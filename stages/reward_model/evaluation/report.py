@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reward_model.data.evaluation_sets import HELDOUT
-from reward_model.evaluation.fit_calibration import MIN_PROMPTS
+from reward_model.evaluation.bootstrap import MIN_PROMPTS
 from reward_model.evaluation.metrics import FITTED_BASELINES, percent
 
 NO_INTERVAL = f"no interval from under {MIN_PROMPTS} prompts"

@@ -5,14 +5,15 @@ from pathlib import Path
 from reward_model.common.errors import UserError
 from reward_model.common.files import CHECKSUMS_FILE, MODEL_SUFFIXES
 
-REPLACED = [*(f"*{suffix}" for suffix in sorted(MODEL_SUFFIXES)), CHECKSUMS_FILE]
+# What a loader may take for a part of a model, in any folder of the repository.
+REPLACED = [CHECKSUMS_FILE, *(f"*{end}" for end in (*sorted(MODEL_SUFFIXES), ".bin", ".gguf", ".model", ".pt", ".txt"))]
 
 
 def push_to_hub(folder: Path, name: str, *, private: bool) -> str:
     """Upload the files of `folder` as the model `name`, which is made if it does not exist.
 
-    A model that was there before is replaced whole; files of other kinds stay, such as pictures. Needs a token with the
-    right to write, as `hf auth login` or the variable HF_TOKEN give it.
+    The files of a model that was there before are replaced; files of other kinds stay, such as pictures. Needs a token
+    with the right to write, as `hf auth login` or the variable HF_TOKEN give it.
 
     Returns:
         The address of the commit.

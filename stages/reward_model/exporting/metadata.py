@@ -1,6 +1,5 @@
 """All that is known of how an exported model came to be, from what the stages before wrote."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ def gather_metadata(base: BaseParams, export: ExportParams) -> dict[str, Any]:
         "train": training["params"],
         "export": asdict(export),
     }
-    roots = [expand_home(params[section]["path"]) for section in ("base", "data")]
     base_name, base_license = describe_base(base, export)
     data_name, data_license = describe_data(params["data"], export)
     metadata = {
@@ -46,7 +44,8 @@ def gather_metadata(base: BaseParams, export: ExportParams) -> dict[str, Any]:
         "training": read_json(metrics / "train.json"),
         "versions": training["versions"],
     }
-    return _without_own_folders(metadata, roots)
+    _hide_folders(metadata)
+    return metadata
 
 
 def describe_base(base: BaseParams, export: ExportParams) -> tuple[str, str]:
@@ -64,17 +63,23 @@ def describe_data(data: dict[str, Any], export: ExportParams) -> tuple[str, str]
     return name, export.data_license
 
 
-def _without_own_folders(value: Any, roots: Sequence[Path]) -> Any:
-    """The value with absolute paths, as values and as keys, as they are seen from the one of `roots` above them.
+def _hide_folders(metadata: dict[str, Any]) -> None:
+    """Show paths from the user's base and data on, and the last two parts of others: the rest is of one machine."""
+    params = metadata["params"]
+    roots = [expand_home(params[name]["path"]) for name in ("base", "data") if params[name]["source"] == "path"]
 
-    Of other absolute paths the last part is left: the rest means something on one machine alone.
-    """
-    if isinstance(value, dict):
-        return {_without_own_folders(key, roots): _without_own_folders(own, roots) for key, own in value.items()}
-    if isinstance(value, list):
-        return [_without_own_folders(own, roots) for own in value]
-    if not isinstance(value, str) or not value.startswith(("/", "~/")):
-        return value
-    path = expand_home(value)
-    above = next((root.parent for root in roots if path.is_relative_to(root)), path.parent)
-    return path.relative_to(above).as_posix()
+    def shown(text: str) -> str:
+        path = expand_home(text) if text.startswith("~/") else Path(text)
+        above = next((root.parent for root in roots if path.is_relative_to(root)), None)
+        if above is None:
+            return Path(*path.parts[-2:]).as_posix() if path.is_absolute() else text
+        return path.relative_to(above).as_posix() if above.is_absolute() else text
+
+    for section in (params["base"], params["data"], *(params["data"]["sources"] or ())):
+        section["path"] = shown(section["path"])
+    counts = metadata["data"]["counts"]
+    by_path = [(counts, "files"), (counts, "sources")]
+    by_path += [(figures, "reference_models") for figures in metadata["evaluation"].values()]
+    for owner, key in by_path:
+        if key in owner:
+            owner[key] = {shown(name): figures for name, figures in owner[key].items()}

@@ -47,9 +47,9 @@ interval of the gain is above zero.
 {caveats}
 
 `heldout` are pairs whose prompts were not trained on; `mt_bench_human` are MT-Bench pairs judged by experts
-(CC BY 4.0); in `common_sense` held-out chosen responses stand against ones that are worse by construction (a reply that
-says nothing, another prompt's response, one word repeated, …). {degenerate} such comparisons were trained on too, with
-other phrases.
+(CC BY 4.0); in `common_sense` held-out chosen responses, or their first sentences, stand against ones that are worse by
+construction (a reply that says nothing, another prompt's response, one word repeated, …). {degenerate} such
+comparisons were trained on too, with other phrases.
 
 ## Use
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from reward_model.common.environment import hub_reachable
 from reward_model.common.errors import UserError
 from reward_model.common.files import CHECKSUMS_FILE, hash_file, hash_model_files
 from reward_model.contract.encoder import CONTRACT_FILE
@@ -24,6 +23,10 @@ def find_model(name: str) -> Path:
         UserError: there is no model, or it cannot be fetched.
     """
     if name.startswith(HUB):
+        import huggingface_hub  # noqa: F401  # before the next, which turns off its progress bars
+
+        from reward_model.common.environment import hub_reachable
+
         of_hub, _, revision = name.removeprefix(HUB).partition("@")
         with hub_reachable():
             folder = download_model(of_hub, revision or "main", more=EXPORTED_FILES)
