@@ -64,6 +64,11 @@ def test_weights_count_as_repetitions() -> None:
     assert weighted.weights == pytest.approx(tripled.weights, abs=1e-4)
 
 
+def test_no_pairs_at_all_give_a_probe_that_knows_nothing() -> None:
+    found = fit_probe(np.empty((0, 3)), np.empty((0, 3)), [], np.empty(0))
+    assert (found.weights.tolist(), found.loss) == ([0, 0, 0], None)
+
+
 def test_the_best_depth_has_the_lowest_cross_validated_loss() -> None:
     def at(loss: float | None) -> PairRegression:
         return PairRegression(np.zeros(1), 1.0, loss, None)

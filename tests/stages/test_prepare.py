@@ -55,6 +55,20 @@ def test_preferences_reach_the_tokens_and_ties_only_training(project: Project) -
     assert found["validation"] | found["heldout"] == {None, 0.8}
 
 
+def test_short_answers_stand_beside_empty_replies_in_training_and_in_common_sense(project: Project) -> None:
+    more = ". It is so. There is more of it"
+    rows = [row | {"chosen": row["chosen"].removeprefix("good answer: ") + more} for row in make_pairs(60)]
+    write_rows(project.folder / "data/own/pairs.jsonl", rows)
+    for stage in ("prepare", "tokenize_pairs", "external_sets"):
+        project.stage(stage)
+    assert project.read("metrics/data.json")["degenerate"]["short_answer"] > 0
+    sentences = {row["chosen"].partition(". ")[0] + "." for row in rows}
+    for name in ("pairs/degenerate", "external_sets/common_sense"):
+        made = [json.loads(line) for line in (project.folder / f"data/{name}.jsonl").read_text().splitlines()]
+        short = [row["chosen"] for row in made if row["source"] == "degenerate/short_answer"]
+        assert short and set(short) <= sentences
+
+
 def test_max_samples_limits_training_pairs_only(project: Project) -> None:
     project.stage("prepare")
     before = project.read("metrics/data.json")["splits"]
