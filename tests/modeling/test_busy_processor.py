@@ -45,6 +45,10 @@ def test_more_threads_than_cores_are_held_and_let_go_and_sums_stay_the_same() ->
         "for _ in range(2):\n"
         "    with sleeping_threads(torch.get_num_threads()):\n"
         "        look()\n"
+        "    for _ in range(100):\n"  # a thread that was let go ends when it is next run
+        "        if len(os.listdir('/proc/self/task')) <= tasks[0]:\n"
+        "            break\n"
+        "        time.sleep(0.05)\n"
         "    look()\n"
         "print(len(set(sums)), *tasks)",
         threads=2,
@@ -91,5 +95,5 @@ def test_nothing_is_watched_where_the_user_has_said_how_to_wait_or_there_is_one_
 def run(code: str, threads: int, own: dict[str, str] | None = None) -> str:
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     environment = kept | {"PYTHONPATH": "stages", "OMP_NUM_THREADS": str(threads)} | (own or {})
-    command = [sys.executable, "-c", f"import os, subprocess, sys, torch\n{code}"]
+    command = [sys.executable, "-c", f"import os, subprocess, sys, time, torch\n{code}"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()

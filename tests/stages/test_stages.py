@@ -212,6 +212,8 @@ def test_a_stage_without_its_input_says_what_to_run(project: Project) -> None:
 def test_faults_in_params_stop_every_stage_before_any_work(project: Project) -> None:
     project.set_params({"train.learning_rate": -1, "data.max_samples": "many"})
     for name in ("fetch", *STAGES):
+        if name == "probe":  # it reads none
+            continue
         result = project.run(f"stages/{name}.py")
         assert result.returncode == 1
         assert "params.yaml has 2 fault(s):" in result.stderr
