@@ -17,7 +17,6 @@ from reward_model.common.errors import run
 from reward_model.common.files import new_folder, write_json
 from reward_model.common.tables import read_parquet
 from reward_model.data.features import PairFeatures
-from reward_model.data.pairs import TIE
 from reward_model.evaluation.probe import ProbeWeights, best_depth, fit_probe
 from reward_model.evaluation.regression import PairRegression
 
@@ -27,13 +26,13 @@ FEATURES = Path("data/features")
 def main() -> None:
     rows = read_parquet(Path("data/tokens/train.parquet"))
     train, validation = (PairFeatures.load(FEATURES / f"{name}.safetensors") for name in ("train", "validation"))
-    sided = np.array([row.get("preference") != TIE for row in rows])
-    prompt_ids = [row["prompt_id"] for row in rows if row.get("preference") != TIE]
-    weight = np.array([2 * (row.get("preference") or 1.0) - 1 for row in rows])[sided]  # a label less sure counts less
+    weight = np.array([2 * (row.get("preference") or 1.0) - 1 for row in rows])  # a label less sure counts less
+    sided = weight > 0
+    prompt_ids = [row["prompt_id"] for row, has_side in zip(rows, sided, strict=True) if has_side]
     probes = {}
     for depth in train.depths:
         chosen, rejected = train.at(depth)
-        probes[int(depth)] = fit_probe(chosen[sided], rejected[sided], prompt_ids, weight)
+        probes[int(depth)] = fit_probe(chosen[sided], rejected[sided], prompt_ids, weight[sided])
     best = best_depth(probes)
     figures = {depth: compute_figures(probe, validation, depth) for depth, probe in probes.items()}
     with new_folder(Path("data/probe")) as folder:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 def main() -> None:
     arguments = parse_arguments()
     if arguments.workers is not None:
-        arguments.model = find_model(arguments.model)
         score_shards(arguments)
         return
     if arguments.interactive:
@@ -71,10 +70,11 @@ def load(arguments: argparse.Namespace, model: str) -> "RewardModelManager":
 
 def choose_backend(arguments: argparse.Namespace, folder: Path) -> str:
     """The backend that answers first: torch takes longer to import than onnxruntime to score a few texts."""
-    small_work = arguments.input is None and arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
-    exported = has_exact_onnx(folder) and importlib.util.find_spec("onnxruntime") is not None
     wanted = arguments.backend == "auto" and not arguments.explain
-    return "onnx" if wanted and small_work and exported else arguments.backend
+    small_work = arguments.input is None and arguments.device in ("auto", "cpu") and arguments.dtype == "fp32"
+    if wanted and small_work and importlib.util.find_spec("onnxruntime") is not None and has_exact_onnx(folder):
+        return "onnx"
+    return arguments.backend
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -297,7 +297,7 @@ def score_shards(arguments: argparse.Namespace) -> None:
     from reward_model.scoring import ray_scoring
 
     options = ray_scoring.ScorerOptions(
-        arguments.model.resolve(),
+        find_model(arguments.model).resolve(),
         arguments.device,
         arguments.dtype,
         arguments.batch_size,

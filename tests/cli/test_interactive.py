@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Project
-from hub_stand_in import serve_hub
+from hub_stand_in import hub_environment, serve_hub
 from reward_model import RewardModelManager
 from reward_model.cli.interactive import InteractiveSession
 
@@ -138,11 +138,9 @@ def test_models_of_the_hub_by_their_names(trained: Project, tmp_path: Path) -> N
     """The second is fetched once what keeps the libraries off the hub has been imported."""
     export = trained.folder / "models/export"
     with serve_hub({"models/some/model": export, "models/other/model": export}) as address:
-        environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
-        inherited = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
         command = ["stages/score.py", "--model", "hub:some/model", "--interactive", "--backend", "onnx"]
         lines = "/model\n/model hub:other/model\n/model hub:no/such\nQ\ngood\n\n"
-        result = trained.run(*command, input=lines, env=inherited | environment)
+        result = trained.run(*command, input=lines, env=hub_environment(address, tmp_path))
     assert (result.returncode, result.stdout[:7]) == (0, "reward ")
     assert "model hub:some/model (onnx, cpu)" in result.stderr
     assert "model hub:other/model (onnx, cpu)" in result.stderr

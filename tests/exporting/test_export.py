@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from conftest import Project
-from hub_stand_in import serve_hub
+from hub_stand_in import hub_environment, serve_hub
 from reward_model import RewardModelManager
 from reward_model.common.errors import UserError
 from reward_model.common.files import hash_file, read_json, read_jsonl, write_json
@@ -238,9 +238,7 @@ def test_transformers_pipeline_gives_the_reward(trained: Project, expected: list
 def test_push_uploads_the_folder_as_it_is(trained: Project, tmp_path: Path) -> None:
     pushed = tmp_path / "hub"
     with serve_hub({}, uploads=pushed) as address:
-        environment = os.environ | {"HF_ENDPOINT": address, "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_XET": "1"}
-        environment |= {"HF_HOME": str(tmp_path / "home")}
-        environment.pop("HF_HUB_OFFLINE", None)
+        environment = hub_environment(address, tmp_path / "home")
         result = trained.run("stages/export.py", "--push-to-hub", "me/reward", env=environment)
     assert result.returncode == 0, result.stderr
     assert "pushed to " in result.stdout
@@ -287,9 +285,7 @@ def test_a_second_push_replaces_the_model_and_keeps_other_files(trained: Project
     for name in ("pytorch_model.bin", "merges.txt", "onnx/model.onnx", "picture.png", ".gitattributes"):
         (pushed / name).write_text("earlier")
     with serve_hub({"models/me/reward": pushed}, uploads=tmp_path / "hub") as address:
-        environment = os.environ | {"HF_ENDPOINT": address, "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_XET": "1"}
-        environment |= {"HF_HOME": str(tmp_path / "home")}
-        environment.pop("HF_HUB_OFFLINE", None)
+        environment = hub_environment(address, tmp_path / "home")
         push = ["stages/export.py", "--push-to-hub", "me/reward"]
         refused = trained.run(*push, env=environment)
         assert refused.stderr == "error: me/reward is public: give --public to push to it, or another name\n"
@@ -302,8 +298,7 @@ def test_a_second_push_replaces_the_model_and_keeps_other_files(trained: Project
 
 
 def test_push_faults_are_one_line(trained: Project, project: Project, tmp_path: Path) -> None:
-    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_x", "HF_HOME": str(tmp_path)}
-    environment.pop("HF_HUB_OFFLINE", None)
+    environment = hub_environment("http://127.0.0.1:9", tmp_path)
     for of, name in ((trained, "me/reward"), (trained, "not a name!"), (project, "me/reward")):
         result = of.run("stages/export.py", "--push-to-hub", name, env=environment)
         assert result.returncode == 1

@@ -1,7 +1,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import zipfile
@@ -12,7 +11,7 @@ import pytest
 
 import fetch
 from conftest import Project, default_params, make_pairs, write_rows
-from hub_stand_in import serve_hub
+from hub_stand_in import hub_environment, serve_hub
 from reward_model.common.errors import UserError
 from reward_model.common.tables import read_parquet
 
@@ -117,13 +116,7 @@ def test_votes_are_the_mean_over_annotators_each_with_one(tmp_path: Path) -> Non
 
 def hub_fetch(project: Project, address: str, code: str) -> subprocess.CompletedProcess[str]:
     """Run a part of fetch.py against a hub, as a process: the libraries read the address when they are imported."""
-    environment = os.environ | {
-        "HF_ENDPOINT": address,
-        "HF_HOME": str(project.folder / "hf"),
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "PYTHONPATH": str(project.folder / "stages"),
-    }
+    environment = hub_environment(address, project.folder / "hf") | {"PYTHONPATH": str(project.folder / "stages")}
     script = f"import fetch, sys; from pathlib import Path; from reward_model.common.errors import run\n{code}"
     return project.run("-c", script, env=environment)
 

@@ -108,19 +108,21 @@ def flattery(material: Material) -> str:
     return f"{material.chance.choice(material.praise)} {material.response}"
 
 
-def short_answer(material: Material) -> str:
-    """A reply that says nothing, beside the first sentence of the given response alone."""
-    return empty_reply(material)
-
-
+SHORT_ANSWER = "short_answer"  # an empty reply, beside the first sentence of the given response alone
 KINDS: Mapping[str, Callable[[Material], str]] = {
-    make.__name__: make
-    for make in (empty_reply, other_prompt, short_answer, repeated_word, shuffled_words, cut_off, said_twice, flattery)
+    "empty_reply": empty_reply,
+    "other_prompt": other_prompt,
+    SHORT_ANSWER: empty_reply,
+    "repeated_word": repeated_word,
+    "shuffled_words": shuffled_words,
+    "cut_off": cut_off,
+    "said_twice": said_twice,
+    "flattery": flattery,
 }
 TURNS = [
-    kind.__name__
-    for other in (short_answer, repeated_word, shuffled_words, short_answer, cut_off, said_twice, flattery)
-    for kind in (other_prompt, other)
+    kind
+    for other in (SHORT_ANSWER, "repeated_word", "shuffled_words", SHORT_ANSWER, "cut_off", "said_twice", "flattery")
+    for kind in ("other_prompt", other)
 ]
 
 
@@ -152,7 +154,7 @@ def degenerate_pair(pair: Pair, other: str, kind: str, seed: int, *, of_test: bo
     """
     chance = random.Random(digest(str(seed), pair.id, kind))
     phrases = (EMPTY_REPLIES_OF_TEST, PRAISE_OF_TEST) if of_test else (EMPTY_REPLIES, PRAISE)
-    chosen = first_sentence(pair.chosen) if kind == short_answer.__name__ else pair.chosen
+    chosen = first_sentence(pair.chosen) if kind == SHORT_ANSWER else pair.chosen
     rejected = KINDS[kind](Material(pair.chosen, other, chance, *phrases))
     if chosen is None or rejected.split() == chosen.split() or not rejected.strip():
         return None
@@ -170,8 +172,8 @@ def training_pairs(pairs: Iterable[PairLike], per_prompt: int, seed: int) -> Ite
         start = number * per_prompt % len(TURNS)
         for kind in list(dict.fromkeys(TURNS[start:] + TURNS[:start]))[:per_prompt]:
             made = degenerate_pair(pair, other, kind, seed)
-            if made is None and kind == short_answer.__name__:
-                made = degenerate_pair(pair, other, empty_reply.__name__, seed)
+            if made is None and kind == SHORT_ANSWER:
+                made = degenerate_pair(pair, other, "empty_reply", seed)
             if made is not None:
                 yield made
 
@@ -193,9 +195,12 @@ def common_sense_pairs(pairs: Sequence[Pair], per_kind: int, max_characters: int
 
     found: dict[str, list[Pair]] = {kind: [] for kind in KINDS}
     for pair, other in _with_others(sorted(_first_pairs(pairs), key=order)):
-        for kind, own in found.items():
-            made = degenerate_pair(pair, other, kind, seed, of_test=True) if len(own) < per_kind else None
-            own.extend([made] if made is not None else [])
+        wanted = [kind for kind, own in found.items() if len(own) < per_kind]
+        if not wanted:
+            break
+        for kind in wanted:
+            if (made := degenerate_pair(pair, other, kind, seed, of_test=True)) is not None:
+                found[kind].append(made)
     return [pair for own in found.values() for pair in own]
 
 

@@ -70,10 +70,10 @@ def _hide_folders(metadata: dict[str, Any]) -> None:
 
     def shown(text: str) -> str:
         path = expand_home(text) if text.startswith("~/") else Path(text)
-        above = next((root.parent for root in roots if path.is_relative_to(root)), None)
-        if above is None:
-            return Path(*path.parts[-2:]).as_posix() if path.is_absolute() else text
-        return path.relative_to(above).as_posix() if above.is_absolute() else text
+        if not path.is_absolute():
+            return text
+        root = next((root for root in roots if path.is_relative_to(root)), None)
+        return (Path(*path.parts[-2:]) if root is None else path.relative_to(root.parent)).as_posix()
 
     for section in (params["base"], params["data"], *(params["data"]["sources"] or ())):
         section["path"] = shown(section["path"])
