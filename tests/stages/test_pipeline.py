@@ -197,6 +197,7 @@ SMALL = {
     "data": {"max_samples": 40, "heldout_fraction": 0.02, "validation_fraction": 0.01},
     "tokenize": {"max_length": 128},
     "train": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
+    "evaluate": {"common_sense_pairs": 4, "explained_pairs": 1},
 }
 
 
