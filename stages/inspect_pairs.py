@@ -26,7 +26,7 @@ from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import EncodedResponses, Encoder, shared_prefix_length
 from reward_model.data.pair_reader import PairReader, columns_of
 from reward_model.data.pairs import Pair, describe_skipped, parse_pairs
-from reward_model.data.quality import measure_quality, quality_rows, quality_warnings
+from reward_model.data.quality import measure_quality, quality_rows, quality_warnings, unbalanced_labels
 from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.sources import add_rejects, params_of_sources
 from reward_model.data.splits import split_pairs
@@ -45,9 +45,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", metavar="FILE")
     console = make_console()
-    pairs = read_pairs(parser.parse_args().file, console)
+    file = parser.parse_args().file
+    pairs = read_pairs(file, console)
     if not pairs:
-        return
+        raise UserError(f"{file} gives no pair; data/README.md has the formats, and a cure for each reason")
     prompts = len({pair.prompt_id for pair in pairs})
     console.print(f"{prompts} prompts; ties: {sum(pair.is_tie for pair in pairs)}")
     print_quality(pairs, console)
@@ -84,6 +85,8 @@ def read_pairs(file: str, console: Console) -> list[Pair]:
         f"{counts['rows']} rows, {counts['kept']} pairs kept; skipped: {describe_skipped(counts['skipped'])}",
     )
     reader.check(parsed)
+    for line in unbalanced_labels({"labels": reader.labels}):
+        console.print(Text(f"warning: {line}", "yellow"))
     return parsed.pairs
 
 
@@ -103,6 +106,7 @@ def print_quality(pairs: Sequence[Pair], console: Console) -> None:
     splits = split_pairs(
         pairs, validation_fraction=data.validation_fraction, heldout_fraction=data.heldout_fraction, seed=data.seed
     )
+    empty = [name for name, own in splits.items() if not own]
     sizes = ", ".join(f"{len(own)} {name}" for name, own in splits.items())
     if not splits["train"]:
         sizes += ": none to train on, so figures of all"
@@ -115,6 +119,8 @@ def print_quality(pairs: Sequence[Pair], console: Console) -> None:
     console.print(table)
     for line in quality_warnings(quality):
         console.print(Text(f"warning: {line}", "yellow"))
+    if empty:
+        console.print(Text(f"warning: too few prompts to train with: no pairs for {', '.join(empty)}", "yellow"))
 
 
 def print_tokens(encoder: Encoder, pairs: Sequence[Pair], console: Console) -> None:

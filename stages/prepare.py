@@ -56,6 +56,8 @@ def main() -> None:
 
 def prepare(data: DataParams) -> None:
     """Make data/pairs and metrics/data.json."""
+    if not RAW.exists():
+        raise UserError(f"{RAW} is missing: run `dvc repro fetch_pairs`")
     key = "data.path" if data.sources is None else "data.sources"
     store = PairStore()
     sources = [parse_source(source, key, store) for source in single_sources(data)]

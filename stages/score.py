@@ -43,6 +43,10 @@ def main() -> None:
     if arguments.interactive:
         interact(arguments)
         return
+    if arguments.input is not None:  # before a model is loaded
+        from reward_model.scoring.row_sinks import check_files
+
+        check_files(arguments.input[0], arguments.output, arguments.format)
     manager = load(arguments, arguments.model)
     if arguments.input is not None:
         score_file(manager, arguments)

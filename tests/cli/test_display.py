@@ -54,8 +54,5 @@ def test_a_terminal_gets_colours_and_lines_that_fit(
     assert (found != plain) is coloured
     assert ("\x1b[32mB    +1.500\x1b[0m" in found) is coloured
     assert max(map(columns, plain.splitlines())) <= 80
-    assert (
-        "but that is within noise:\ntaken together, pairs new to the model with margins up to 0.40 were not shown to"
-        in plain
-    )
-    assert "(300\npairs in all)" in plain
+    noise = "of 300 pairs new to the model, those with margins up to 0.40, taken together, were not shown to be ranked"
+    assert noise in " ".join(plain.split())

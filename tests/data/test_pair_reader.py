@@ -1,5 +1,7 @@
 """Labels, system prompts, and what is said of columns that are not read."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -185,6 +187,51 @@ def test_labels_of_0_and_1_must_be_explained() -> None:
         read(rows, columns)
     documented = [{"prompt": f"Q{n}", "chosen": "x", "rejected": "y", "preference": n % 2} for n in range(4)]
     assert [pair.chosen for pair in read(documented).pairs] == ["y", "x", "y", "x"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "form"), [((1, 2), "index_from_1"), (("1", "2"), "index_from_1"), ((-3, 1), "signed")]
+)
+def test_numbers_that_are_no_probabilities_must_be_explained(labels: tuple[Any, Any], form: str) -> None:
+    rows = [TWO | {"prompt": f"Q{n}", "by": labels[n % 2]} for n in range(4)]
+    columns = Columns(chosen="first", rejected="second", preference="by")
+    with pytest.raises(UserError, match=r"numbers that are no probabilities: set .* to index_from_1 .* to signed"):
+        read(rows, columns)
+    explained = read(rows, replace(columns, preference_format=form))
+    assert [pair.chosen for pair in explained.pairs] == ["x", "y"] * 2
+    assert read([*rows, TWO | {"by": 0.7}], columns).counts()["skipped"] == {"bad_preference": 2}
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_rows_of_the_lmsys_competition(as_text: bool) -> None:
+    def row(*won: int, prompt: list[str], answers: tuple[list[str | None], list[str]]) -> dict[str, Any]:
+        turns = dict(zip(("prompt", "response_a", "response_b"), (prompt, *answers), strict=True))
+        labels = dict(zip(("winner_model_a", "winner_model_b", "winner_tie"), won, strict=True))
+        return {name: json.dumps(value) if as_text else value for name, value in turns.items()} | labels
+
+    rows = [
+        row(1, 0, 0, prompt=["Q"], answers=(["x"], ["y"])),
+        row(0, 1, 0, prompt=["R"], answers=(["x"], ["y"])),
+        row(0, 0, 1, prompt=["S"], answers=(["x"], ["y"])),
+        row(0, 1, 0, prompt=["Q", "R"], answers=(["x", "u"], ["x", "v"])),
+        row(1, 0, 0, prompt=["T", "R"], answers=(["x", "u"], ["y", "v"])),
+        row(1, 0, 0, prompt=["Q"], answers=([None], ["y"])),
+        row(1, 1, 0, prompt=["U"], answers=(["x"], ["y"])),
+    ]
+    parsed = read(rows, keep_ties=False)
+    assert [(pair.chosen, pair.rejected, len(pair.prompt)) for pair in parsed.pairs] == [
+        ("x", "y", 1),
+        ("y", "x", 1),
+        ("v", "u", 3),
+    ]
+    assert parsed.counts()["skipped"] == {"missing_value": 2, "no_shared_prompt": 1, "tie": 1}
+
+
+def test_a_label_in_use_and_a_response_named_best_are_not_called_unused_labels() -> None:
+    used = notes([TWO | {"by": "A", "winner": "A"}], Columns(chosen="first", rejected="second", preference="by"))
+    assert used == ["formats: standard 1", "columns not read: winner"]
+    assert notes([{"prompt": "Q", "best": "x", "worst": "y"}], Columns())[1:] == ["columns not read: best, worst"]
+    assert notes([], Columns()) == []
 
 
 def test_a_label_that_is_there_and_unused_is_never_passed_over() -> None:

@@ -195,7 +195,7 @@ def test_parquet_keeps_types_and_nulls(manager: RewardModelManager, tmp_path: Pa
         ("in.parquet", b"not parquet", "cannot be read"),
         ("in.jsonl.gz", b"not gzip", "cannot be read"),
         ("in.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 9, mtime=0)[:-9], "cannot be read"),
-        ("in.csv", b"", "first line must be the columns"),
+        ("in.csv", b"", "in.csv is empty, or its first line is"),
         ("in.csv", b"a,a\n1,2\n", "first line must be the columns"),
         ("in.csv", b"id,words\n1,2\n", "has the columns id, words: text,"),
         ("in.csv", b"text,reward\nx,2\n", "a column 'reward' already"),

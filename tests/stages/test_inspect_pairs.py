@@ -84,6 +84,11 @@ def test_without_a_base_there_are_no_tokens_and_what_cannot_be_read_is_an_error(
     result = project.run("stages/prepare.py", "--inspect", "data/own/some.jsonl")
     assert result.returncode == 0, result.stderr
     assert "models/base is not there" in result.stdout
+    assert "warning: too few prompts to train with: no pairs for validation" in result.stdout
+    write_rows(project.folder / "data/own/none.jsonl", [{"prompt": "Q", "chosen": "same", "rejected": "same"}])
+    result = project.run("stages/prepare.py", "--inspect", "data/own/none.jsonl")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: data/own/none.jsonl gives no pair; data/README.md has the formats")
     result = project.run("stages/prepare.py", "--inspect", "data/none.jsonl")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("error: data/none.jsonl not found")

@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,12 @@ def test_a_missing_column_is_one_line_with_the_cure(project: Project) -> None:
         "set data.prompt_column to one of them\n"
     )
     assert not (project.folder / "data/pairs").exists()
+
+
+def test_before_anything_was_fetched_the_error_says_what_to_run(project: Project) -> None:
+    shutil.rmtree(project.folder / "data/raw")
+    result = project.run("stages/prepare.py")
+    assert (result.returncode, result.stderr) == (1, "error: data/raw is missing: run `dvc repro fetch_pairs`\n")
 
 
 def test_the_same_input_gives_the_same_bytes(project: Project) -> None:

@@ -45,6 +45,19 @@ def command(trained: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return call
 
 
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [("out.csv", "rows of JSONL have no fixed columns"), ("out.txt", ".jsonl, .csv and .parquet files are written")],
+)
+def test_an_output_that_cannot_hold_the_rows_is_refused_before_a_model_is_looked_for(
+    command: Any, target: str, why: str
+) -> None:
+    result = command("--model", "nowhere", "--input", "rows.ndjson", "--output", target)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"error: {target}: {why}")
+    assert "no trained model in nowhere" in command("--model", "nowhere", "--input", "a.csv", "--output", "b.csv").err
+
+
 def test_without_a_model_it_is_one_line(project: Project) -> None:
     result = project.run("stages/score.py")
     assert result.returncode == 2
@@ -93,7 +106,7 @@ def test_responses_that_differ_by_nothing_and_by_little_are_said_to(command: Any
     assert "a tie: the rewards are equal" in same.out
     close = command(*PROMPT, "--response_a", "x", "--response_b", "y")
     if json.loads(command(*PROMPT, "--response_a", "x", "--response_b", "y", "--json").out)["within_noise"]:
-        assert "within noise: taken together, pairs new to the model with margins up to" in close.out
+        assert "that is within noise: of " in close.out
     else:
         assert "within noise" not in close.out
 

@@ -44,9 +44,9 @@ def ranking_report(ranking: Sequence[RankedResponse], calibration: Calibration, 
         figures = f"{place:>4} {item.reward:+9.3f} {probability:>10} {item.index + 1:>7}"
         response = _in_a_line(item.response, len(figures) + 2)
         lines.append(f"{_styled(figures, *([GREEN] if place == 1 else []))}  {response}")
-    close = sum(item.within_noise is True for item in ranking[1:])
+    close = [str(item.index + 1) for item in ranking[1:] if item.within_noise]
     if close:
-        noise = f"within noise of the best: {close} of {len(ranking) - 1} others ({_noise(calibration)})"
+        noise = f"within noise of the best: number {', '.join(close)} ({_noise(calibration)})"
         lines.append(_styled(_wrapped(noise), BOLD))
     return "\n".join(lines)
 
@@ -83,8 +83,8 @@ def _verdict(result: Comparison, calibration: Calibration) -> str:
 
 def _noise(calibration: Calibration) -> str:
     return (
-        f"taken together, pairs new to the model with margins up to {calibration.noise_margin:.2f} were not shown "
-        f"to be ranked better than by chance ({calibration.pairs + calibration.training_pairs} pairs in all)"
+        f"of {calibration.pairs + calibration.training_pairs} pairs new to the model, those with margins up to "
+        f"{calibration.noise_margin:.2f}, taken together, were not shown to be ranked better than by chance"
     )
 
 

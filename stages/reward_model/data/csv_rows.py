@@ -34,7 +34,9 @@ def open_csv(source: str, open_files: ExitStack, delimiter: str = ",") -> RowStr
     lines = _Lines(text)
     with reading(source):
         header, delimiter = _read_header(lines, delimiter)
-    if not header or len(set(header)) < len(header) or not all(map(is_unicode, header)):
+    if not header:
+        raise UserError(f"{source} is empty, or its first line is: it must have the columns' names")
+    if len(set(header)) < len(header) or not all(map(is_unicode, header)):
         raise UserError(f"{source}: the first line must be the columns' names, each of its own, in UTF-8")
 
     def rows() -> Iterator[StreamedRow]:

@@ -1,7 +1,10 @@
 """Published formats in which a label says which of two responses is better, and what looks like them."""
 
+import json
 import re
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
+from typing import Any
 
 from reward_model.common.messages import Row
 from reward_model.data.row_formats import Columns
@@ -36,6 +39,9 @@ LABEL_FORMATS = (
     LabelFormat("lmarena", None, "conversation_a", "conversation_b", "winner", "name"),
     LabelFormat("lmarena", "prompt", "response_a", "response_b", "winner", "name"),
 )
+# The columns of Kaggle's LMSYS competition, beside those of its winner: each a list of turns, as JSON.
+ARENA_TURNS = ("prompt", "response_a", "response_b")
+ARENA_WINNERS = {"winner_model_a": "model_a", "winner_model_b": "model_b", "winner_tie": "tie"}
 # Words in the names of columns that most often say which response is better.
 _LABEL_WORDS = re.compile(
     r"prefer(?:ence|ences|red)?|labels?|winner|wins?|better|best|choice|verdict|judge?ment|votes?|is_chosen"
@@ -69,6 +75,35 @@ def columns_of_row(row: Row, columns: Columns) -> Columns:
         preference=label,
         preference_format=form,
     )
+
+
+def arena_competition_row(row: Row) -> Row:
+    """A row of Kaggle's LMSYS competition as one of lmarena; any other as it is."""
+    if not {*ARENA_TURNS, *ARENA_WINNERS} <= set(row):
+        return row
+    prompts, *answers = (_turns(row[name]) for name in ARENA_TURNS)
+    won = [name for column, name in ARENA_WINNERS.items() if str(row[column]) in ("1", "1.0", "True")]
+    others = {name: value for name, value in row.items() if name not in (*ARENA_TURNS, *ARENA_WINNERS)}
+    conversations = {
+        f"conversation_{side}": [
+            {"role": role, "content": text}
+            for role, text in chain.from_iterable(
+                (("user", prompt), ("assistant", answer)) for prompt, answer in zip_longest(prompts, of_side)
+            )
+        ]
+        for side, of_side in zip("ab", answers, strict=True)
+    }
+    return others | conversations | {"winner": won[0] if len(won) == 1 else None}
+
+
+def _turns(value: Any) -> list[Any]:
+    """The turns of a list, also of one as JSON; what is none is one turn."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return [value]
+    return value if isinstance(value, list) else [value]
 
 
 def looks_like_label(name: str) -> bool:

@@ -11,7 +11,13 @@ from reward_model.common.errors import InvalidRow, UserError
 from reward_model.common.messages import Row, is_unicode
 from reward_model.data import rankings
 from reward_model.data.chats import SHORT, describe, has_value
-from reward_model.data.label_formats import are_numbered, columns_of_row, find_label_format, looks_like_label
+from reward_model.data.label_formats import (
+    are_numbered,
+    arena_competition_row,
+    columns_of_row,
+    find_label_format,
+    looks_like_label,
+)
 from reward_model.data.pairs import TIE, Pair, ParsedPairs, checked_pair
 from reward_model.data.preferences import Preference, read_preference, to_number
 from reward_model.data.row_formats import CONVERSATIONS, Columns, name_pair_format, parse_sides
@@ -24,6 +30,7 @@ SIDE_SCORES = (
     ("chosen_rating", "rejected_rating"),
 )
 MAX_NAMES = 8  # of columns, in a line
+OUTSIDE = math.inf  # a number that is no probability
 
 
 def columns_of(data: DataParams) -> Columns:
@@ -91,12 +98,12 @@ class PairReader:
     names: dict[str, None] = field(default_factory=dict)
     labels: Counter[str] = field(default_factory=Counter)
     _read: set[str] = field(default_factory=set)
-    # Of labels, by the columns of their rows: 0, 0.5 and 1, any other as NaN.
+    # Of labels, by the columns of their rows: 0, 0.5 and 1, any other probability as NaN, what is none as `OUTSIDE`.
     _numbers: defaultdict[Columns, set[float]] = field(default_factory=lambda: defaultdict(set))
 
     def expand(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows, with the comparisons of each ranking in its place."""
-        return rankings.expand_rankings(map(self._note, rows), self.columns)
+        return rankings.expand_rankings(map(self._note, map(arena_competition_row, rows)), self.columns)
 
     def to_pair(self, row: Row) -> Pair:
         """The pair of a row that `expand` gave.
@@ -113,15 +120,21 @@ class PairReader:
         """Refuse what cannot be told from the rows alone.
 
         Raises:
-            UserError: labels are only 0 and 1, the columns may hold the worse response as well, no row has the column
-                with the label, or not one row gave a pair for want of a column.
+            UserError: labels are only 0 and 1, or no probabilities, the columns may hold the worse response as well,
+                no row has the column with the label, or not one row gave a pair for want of a column.
         """
         for of_rows, numbers in self._numbers.items():
+            named = f"{section}.preference_column {of_rows.preference!r}"
             if numbers & {0.0, 1.0} and numbers <= {0.0, TIE, 1.0} and not _is_certainty(of_rows):
                 raise UserError(
-                    f"{section}.preference_column {of_rows.preference!r} holds only 0 and 1, and it is unclear which "
-                    f"means that {of_rows.chosen!r} is better: set {section}.preference_format to probability if it "
-                    "is 1, to index_from_0 if it is 0"
+                    f"{named} holds only 0 and 1, and it is unclear which means that {of_rows.chosen!r} is better: set "
+                    f"{section}.preference_format to probability if it is 1, to index_from_0 if it is 0"
+                )
+            if OUTSIDE in numbers and math.nan not in numbers:
+                raise UserError(
+                    f"{named} holds numbers that are no probabilities: set {section}.preference_format to index_from_1 "
+                    f"if 1 means that {of_rows.chosen!r} is better and 2 {of_rows.rejected!r}; to signed if a number "
+                    "below 0 means the first and one above the second"
                 )
         columns, of_two = self.columns, _are_numbered(self.columns)
         labels = self._unused_labels()
@@ -136,10 +149,11 @@ class PairReader:
 
     def notes(self) -> list[str]:
         """Lines about the formats that were found, and what was not read."""
-        found = [f"formats: {', '.join(f'{name} {rows}' for name, rows in self.formats.most_common())}"]
+        formats = ", ".join(f"{name} {rows}" for name, rows in self.formats.most_common())
+        found = [f"formats: {formats}"] if formats else []
         if unread := [name for name in self.names if name not in self._read]:
             found.append(f"columns not read: {_list_names(unread, describe)}")
-        if labels := self._unused_labels():
+        if (labels := self._unused_labels()) and self.columns.chosen in self.names:
             found.append(
                 f"note: if {SHORT.repr(labels[0])} says which response is better, set data.preference_column to it: "
                 f"now {self.columns.chosen!r} is taken for the better one of every row"
@@ -171,7 +185,8 @@ class PairReader:
     def _note_label(self, row: Row, columns: Columns) -> None:
         number = to_number(row.get(columns.preference))
         if columns.preference_format == "auto" and number is not None:
-            self._numbers[columns].add(number if number in (0, TIE, 1) else math.nan)
+            is_probability = 0 <= number <= 1
+            self._numbers[columns].add(number if number in (0, TIE, 1) else math.nan if is_probability else OUTSIDE)
         if not _is_certainty(columns):
             with suppress(InvalidRow):
                 self.labels.update(filter(None, [_better_response(_read_label(row, columns))]))
@@ -180,6 +195,8 @@ class PairReader:
         return bool(self.columns.min_score_gap or self.columns.margin_per_point)
 
     def _unused_labels(self) -> list[str]:
+        if self.columns.preference in self.names and not _is_certainty(self.columns):
+            return []  # the label is another column
         return [name for name in self.names if name not in self._read and looks_like_label(name)]
 
     def _require_label(self, parsed: ParsedPairs, section: str) -> None:

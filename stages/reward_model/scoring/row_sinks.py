@@ -44,6 +44,32 @@ class RowSink(Protocol):
         ...
 
 
+def check_target(target: str, stdio_format: str, *, has_columns: bool) -> None:
+    """Refuse a file that cannot be written, or cannot hold the rows.
+
+    Args:
+        target: a file, or stdout (`-`) as `stdio_format`.
+        stdio_format: jsonl or csv.
+        has_columns: whether all rows have the same columns; rows of JSONL have keys of their own.
+
+    Raises:
+        UserError: why.
+    """
+    kind = stdio_format if target == STDIO else file_format(target)
+    if kind not in SINKS:
+        raise UserError(f"{target}: .jsonl, .csv and .parquet files are written")
+    if ending := compression(target):
+        raise UserError(f"{target}: compressed files are read, not written; leave the .{ending} out")
+    if kind != "jsonl" and not has_columns:
+        raise UserError(f"{target}: rows of JSONL have no fixed columns, so write them to a .jsonl file")
+
+
+def check_files(source: str, target: str, stdio_format: str) -> None:
+    """Refuse an output that cannot hold the rows of an input, by the endings of their names; as `check_target`."""
+    kind = stdio_format if source == STDIO else file_format(source)
+    check_target(target, stdio_format, has_columns=kind not in ("json", "jsonl", "ndjson"))
+
+
 def open_sink(target: str, stdio_format: str, schema: Schema | None, position: int | None) -> RowSink:
     """Start a file by the ending of its name, or go on at the `position` where an earlier sink was.
 
@@ -56,13 +82,8 @@ def open_sink(target: str, stdio_format: str, schema: Schema | None, position: i
     Raises:
         UserError: the file cannot be written, or cannot hold such rows.
     """
+    check_target(target, stdio_format, has_columns=schema is not None)
     kind = stdio_format if target == STDIO else file_format(target)
-    if kind not in SINKS:
-        raise UserError(f"{target}: .jsonl, .csv and .parquet files are written")
-    if ending := compression(target):
-        raise UserError(f"{target}: compressed files are read, not written; leave the .{ending} out")
-    if kind != "jsonl" and schema is None:
-        raise UserError(f"{target}: rows of JSONL have no fixed columns, so write them to a .jsonl file")
     with writing(target):
         if kind == "parquet":
             return _parquet(target).ParquetSink(Path(target), cast(Schema, schema), position)
