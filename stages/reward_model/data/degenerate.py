@@ -25,6 +25,14 @@ EMPTY_REPLIES = (
     "Okay.",
     "...",
     "Here is the answer:",
+    "I don't know the answer to that.",
+    "As an AI, I am not able to answer that question.",
+    "I'm sorry, but as an AI language model I cannot do that.",
+    "Unfortunately, I am unable to help you with this request.",
+    "I do not have enough information to answer this.",
+    "Please provide more details so that I can help you.",
+    "There are many possible answers to this question.",
+    "You should ask an expert about that.",
 )
 EMPTY_REPLIES_OF_TEST = (
     "I have no clue.",
@@ -33,6 +41,9 @@ EMPTY_REPLIES_OF_TEST = (
     "It could be anything.",
     "Hmm.",
     "Let me get back to you on that.",
+    "My apologies, but this is beyond what an assistant like me can do.",
+    "I have no information about this topic.",
+    "Could you say more about what you want?",
 )
 PRAISE = (
     "What a brilliant question! You are clearly a very intelligent person.",
