@@ -64,15 +64,16 @@ def view_set(each: EvaluationSet, explanations: Explanations) -> list[PairView]:
 
 
 def open_report() -> None:
-    """Show the report in the browser, and say where it is.
+    """Show the report in the browser, in a fresh clone the one of the committed run, and say where it is.
 
     Raises:
-        UserError: it has not been made.
+        UserError: there is none.
     """
-    if not REPORT.exists():
+    path = next((path for path in (REPORT, WITHOUT_TEXTS) if path.exists()), None)
+    if path is None:
         raise missing_input(REPORT)
-    webbrowser.open(REPORT.resolve().as_uri())
-    print(REPORT)
+    webbrowser.open(path.resolve().as_uri())
+    print(path if path == REPORT else f"{path} (`make repro` makes {REPORT}, with texts of pairs)")
 
 
 if __name__ == "__main__":

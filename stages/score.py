@@ -17,6 +17,7 @@ A --text that begins with a dash is given as --text="-like this".
 import argparse
 import importlib.util
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -91,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
         prog="score.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     what = parser.add_argument_group("what to score")
-    what.add_argument("--text", help="a text, alone or as the answer to --prompt")
+    what.add_argument("--text", "--response", help="a text, alone or as the answer to --prompt")
     what.add_argument("--prompt", help="what the responses answer: text, or @FILE.json with a chat")
     what.add_argument("--response_a", "--response-a", metavar="A", help="the first response to compare")
     what.add_argument("--response_b", "--response-b", metavar="B", help="the second response to compare")
@@ -110,7 +111,10 @@ def parse_arguments() -> argparse.Namespace:
     files.add_argument("--resume", action="store_true", help="continue an interrupted --output")
     add_workers(parser)
     add_how(parser)
-    arguments = parser.parse_args()
+    arguments, unknown = parser.parse_known_args()
+    if unknown:
+        hint = "" if unknown[0].startswith("-") else f"; a text to score is given as --text {shlex.quote(unknown[0])}"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     check_combination(arguments)
     return arguments
 

@@ -106,7 +106,7 @@ def batches(lines: Iterable[str]) -> Iterator[list[str]]:
 
 def print_summary(counts: Mapping[str, Mapping[str, Any]], refusals: Mapping[str, Sequence[str]]) -> None:
     """The counts of each set for people, and what the template says of those that it refuses."""
-    numbers = ("pairs", "tokens each", "prompts cut", "responses cut", "left out")
+    numbers = ("pairs", "tokens a pair", "prompts cut", "responses cut", "left out")
     table = make_table("set", *numbers, numbers=numbers)
     for name, own in counts.items():
         figures = [own[key] for key in ("pairs", "tokens_per_pair", "prompts_cut", "responses_cut")]

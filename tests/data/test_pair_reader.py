@@ -394,3 +394,13 @@ def test_rows_of_every_format_in_one_file_are_counted_by_format() -> None:
     reader = PairReader(Columns(), "test")
     assert [pair.chosen for pair in parse_pairs(reader.expand(rows), reader.to_pair).pairs] == ["x", "x"]
     assert reader.formats == {"safe_rlhf": 1, "standard": 1, "unknown": 1}
+
+
+def test_a_misspelt_column_is_named_with_its_key() -> None:
+    row = {" Prompt": "Q", "Chosen": "A", "rejectd": "B"}
+    with pytest.raises(UserError, match=r"set data\.chosen_column to 'Chosen', data\.rejected_column to 'rejectd'"):
+        read([row])
+    with pytest.raises(UserError, match=r"data\.prompt_column to ' Prompt'$"):
+        read([row])
+    with pytest.raises(UserError, match=r"set data\.chosen_column and data\.rejected_column to one of them;"):
+        read([{"prompt": "Q", "Chosen": "A", "loser": "B"}])

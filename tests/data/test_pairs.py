@@ -38,6 +38,8 @@ def assistant(content: str) -> dict[str, str]:
         {"prompt": "Q", "chosen": [user("Q"), assistant("A")], "rejected": [user("Q"), assistant("B")]},
         {"chosen": [user("Q"), assistant("A")], "rejected": [user("Q"), assistant("B")]},
         {"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"},
+        {"chosen": "Human: Q\nAssistant: A", "rejected": "Human: Q\nAssistant: B"},
+        {"chosen": "User: Q\r\nAssistant: A", "rejected": "User: Q\r\nAssistant: B"},
         {"prompt": "\n\nHuman: Q\n\nAssistant:", "chosen": "A", "rejected": "B"},
         {"prompt": "Q", "chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"},
     ],
@@ -50,9 +52,16 @@ def test_a_multi_turn_transcript_keeps_its_turns() -> None:
     text = "\n\nHuman: one\n\nAssistant: two\n\nlines\n\nHuman: three\n\nAssistant: four"
     turns = [user("one"), assistant("two\n\nlines"), user("three"), assistant("four")]
     assert parse_transcript(text) == turns
+    quoting = parse_transcript(text.replace("lines", "lines\nHuman: no turn"))
+    assert quoting == [turns[0], assistant("two\n\nlines\nHuman: no turn"), *turns[2:]]
     assert parse_transcript("no transcript") is None
     made = pair({"chosen": text, "rejected": text.replace("four", "five")})
     assert made.prompt == tuple(turns[:3])
+
+
+def test_beside_a_prompt_a_dialogue_is_a_response() -> None:
+    made = pair({"prompt": "Write a dialogue.", "chosen": "User: a\nAssistant: b", "rejected": "User: c\nAssistant: d"})
+    assert (made.prompt, made.chosen) == ((user("Write a dialogue."),), "User: a\nAssistant: b")
 
 
 @pytest.mark.parametrize(

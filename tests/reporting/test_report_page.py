@@ -18,7 +18,7 @@ from reward_model.evaluation.worst_pairs import SAMPLED, WORST, choose_rows
 from reward_model.reporting.explanations import MAX_SENTENCE, view_explanations
 from reward_model.reporting.page import FOLDER, MAX_BYTES, render_page
 from reward_model.reporting.pair_texts import MAX_CHARACTERS, mark_differences, plain_text
-from reward_model.reporting.summary import COMPARED, verdict_sentence
+from reward_model.reporting.summary import COMPARED, TOO_FEW, verdict_sentence
 from reward_model.scoring.explanation import Explanation, Omission, TokenValue
 from test_metrics import table
 
@@ -166,12 +166,12 @@ def test_explanations_mark_the_tokens_that_move_the_reward_and_list_the_sentence
     assert sentence == ("word " * 100)[:MAX_SENTENCE] + "…"
 
 
-@pytest.mark.parametrize("outcome", COMPARED)
+@pytest.mark.parametrize("outcome", [*COMPARED, "too_few_prompts"])
 def test_the_verdict_is_one_sentence(outcome: str) -> None:
     own = METRICS.eval["heldout"]
     verdict = {"outcome": outcome, "over": own["best_baseline"]}
     sentence = verdict_sentence({"heldout": {**own, "verdict": verdict}})
-    assert COMPARED[outcome] in sentence
+    assert COMPARED.get(outcome, TOO_FEW) in sentence
     assert re.fullmatch(r"[^\n]+[^.]\.", sentence)
     assert ". " not in sentence
 
@@ -242,3 +242,7 @@ def test_a_report_that_was_not_made_is_one_clear_error(tmp_path: Path) -> None:
     result = Project(tmp_path).run(str(ROOT / "stages/report.py"), "--open")
     assert result.returncode == 1
     assert result.stderr == "error: data/report.html is missing: run `dvc repro`, which makes it\n"
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/report.html").write_text("of the commit")
+    result = Project(tmp_path).run(str(ROOT / "stages/report.py"), "--open")
+    assert (result.returncode, result.stdout.split()[0]) == (0, "metrics/report.html")

@@ -161,7 +161,7 @@ def test_the_reward_is_read_at_the_end_token_wherever_a_rendered_text_stops(
         ("/classify", b'{"input": "x", "messages": [{"role": "user", "content": "x"}]}', 422, "give either"),
         ("/classify", b'{"messages": [{"role": "user", "content": "x"}]}', 422, "the last message is not"),
         ("/classify", b'{"input": "x", "add_generation_prompt": true}', 422, "Extra inputs are not permitted"),
-        ("/nowhere", b"{}", 404, "Not Found"),
+        ("/nowhere", b"{}", 404, "/nowhere is no path of this server: /openapi.json lists them"),
     ],
 )
 def test_a_bad_request_gets_a_line_of_json(client: TestClient, path: str, body: bytes, status: int, error: str) -> None:

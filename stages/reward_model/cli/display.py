@@ -40,7 +40,8 @@ def ranking_report(ranking: Sequence[RankedResponse], calibration: Calibration, 
     """Responses, the best first."""
     lines = [_styled(f"rank   {unit:>7}  over best  number  response", DIM)]
     for place, item in enumerate(ranking, 1):
-        probability = "-" if item.probability is None else f"{item.probability:.0%}"
+        is_compared = place > 1 and item.probability is not None
+        probability = f"{item.probability:.0%}" if is_compared else "-"
         figures = f"{place:>4} {item.reward:+9.3f} {probability:>10} {item.index + 1:>7}"
         response = _in_a_line(item.response, len(figures) + 2)
         lines.append(f"{_styled(figures, *([GREEN] if place == 1 else []))}  {response}")

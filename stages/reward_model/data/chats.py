@@ -39,6 +39,7 @@ _TURN_KEYS = [
     (re.compile(rf"['\"]{role}\\*['\"]\s*:"), re.compile(rf"['\"]{content}\\*['\"]\s*:"))
     for role, content in (("role", "content"), ("from", "value"))
 ]
+_TRANSCRIPT = re.compile(r"\s*(Human|User|Assistant):")
 _STRING = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", re.DOTALL)
 
 
@@ -91,13 +92,19 @@ def looks_like_chat(text: str) -> bool:
 
 
 def parse_transcript(text: str) -> list[Message] | None:
-    r"""The turns of an hh-rlhf transcript ("\n\nHuman: …\n\nAssistant: …"), or None if it is none."""
-    parts = re.split(r"(?:^|\n\n)(Human|Assistant):", text.strip("\n") if text.startswith("\n") else text)
-    if len(parts) < 3 or parts[0].strip():
+    r"""The turns of a transcript ("\n\nHuman: …\n\nAssistant: …", as hh-rlhf has them), or None if it is none.
+
+    It may open with "User:" instead. Where no blank line stands before a turn, every line that begins so is one.
+    """
+    opening = _TRANSCRIPT.match(text)
+    if opening is None:
         return None
-    roles = {"Human": "user", "Assistant": "assistant"}
+    for separator in (r"(?:\r?\n){2}", r"\r?\n"):
+        parts = re.split(rf"(?:\A|{separator})({opening[1]}|Assistant):", text.strip())
+        if len(parts) > 3:
+            break
     return [
-        Message(role=roles[name], content=content.strip())
+        Message(role="assistant" if name == "Assistant" else "user", content=content.strip())
         for name, content in zip(parts[1::2], parts[2::2], strict=True)
     ]
 

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from reward_model.common.errors import InvalidRow, UserError
@@ -222,11 +223,14 @@ class PairReader:
         missing = [name for name in wanted_parts if getattr(self.columns, name) not in self.names]
         if not missing:
             raise UserError("the columns are there, but no row has a value in all of them")
-        keys = " and ".join(f"{section}.{name}_column" for name in missing)
+        keys = [f"{section}.{name}_column" for name in missing]
         wanted = ", ".join(repr(getattr(self.columns, name)) for name in missing)
         found = _list_names(sorted(self.names), SHORT.repr)
-        message = f"no column {wanted} in the data; it has {found}: set {keys} to one of them"
-        if missing == ["prompt"]:
+        meant = [_closest(getattr(self.columns, name), self.names) for name in missing]
+        targets = [f"{key} to {SHORT.repr(name)}" for key, name in zip(keys, meant, strict=True)]
+        cure = f"{' and '.join(keys)} to one of them" if None in meant else ", ".join(targets)
+        message = f"no column {wanted} in the data; it has {found}: set {cure}"
+        if missing == ["prompt"] or None not in meant:
             raise UserError(message)
         label = "".join(f" {SHORT.repr(name)}" for name in self._unused_labels()[:1])
         raise UserError(
@@ -238,6 +242,13 @@ class PairReader:
 def _list_names(names: Sequence[str], show: Callable[[str], str]) -> str:
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return ", ".join(map(show, names[:MAX_NAMES])) + more
+
+
+def _closest(name: str, names: Iterable[str]) -> str | None:
+    """The one of some names that is most like a name, whatever the case of its letters; None if none is like it."""
+    by_key = {other.strip().lower(): other for other in names}
+    found = get_close_matches(name.lower(), by_key, n=1, cutoff=0.8)
+    return by_key[found[0]] if found else None
 
 
 def _are_numbered(columns: Columns) -> bool:

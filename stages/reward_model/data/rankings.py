@@ -173,7 +173,7 @@ def _worths(row: Row, items: Sequence[Any]) -> tuple[list[float], bool]:
     of_ranks = None if ranks is None else [-rank for rank in ranks]
     found = [worths for worths in (of_ranks, scores) if worths is not None]
     if not found:
-        raise InvalidRow("bad_ranking")
+        raise InvalidRow("bad_ranking", "no ranks, no scores")
     for place, other in combinations(range(len(items)), 2):
         if (found[0][place] - found[0][other]) * (found[-1][place] - found[-1][other]) < 0:
             raise InvalidRow("contradictory_ranking")

@@ -36,21 +36,23 @@ class Columns:
 def parse_sides(row: Row, columns: Columns) -> tuple[list[Message], str, str]:
     r"""The prompt, chosen and rejected of a row, whatever they are.
 
-    Prompts are text, chats or transcripts ("\n\nHuman:", "\n\nAssistant:"); responses are text, or a chat that may
+    Prompts are text, chats or transcripts (`chats.parse_transcript`); responses are text, or a chat that may
     repeat the prompt. A chat may be stored as text.
 
     Raises:
         InvalidRow: missing_column, missing_value, no_prompt, empty, no_shared_prompt, last_turn_not_assistant,
             two_system_turns, tools, or as `chats.to_messages` and `chats.parse_chat`.
     """
-    chosen, rejected = _parse_sides(_side(row, columns.chosen), _side(row, columns.rejected))
+    sides = _parse_sides(_side(row, columns.chosen), _side(row, columns.rejected))
     value = prompt_value(row, columns)
-    are_conversations = _is_conversation(chosen) and _is_conversation(rejected)
+    chosen, rejected = sides
+    conversations = [_is_conversation(side, beside_prompt=not _is_blank(value)) for side in sides]
+    are_conversations = all(conversations)
     if _is_blank(value) and not are_conversations:
         raise InvalidRow("no_prompt" if value is None else "empty", columns.prompt)
-    if any(isinstance(side, str) and _is_conversation(side) for side in (chosen, rejected)) and not are_conversations:
-        raise InvalidRow("no_shared_prompt")
     if not are_conversations:
+        if any(is_one and isinstance(side, str) for side, is_one in zip(sides, conversations, strict=True)):
+            raise InvalidRow("no_shared_prompt")
         return row_prompt(row, columns), response_text(chosen), response_text(rejected)
     prompt, chosen, rejected = _split_conversations(_conversation(chosen), _conversation(rejected))
     if not _is_blank(value) and not _is_part(_stated_messages(value), prompt):
@@ -127,7 +129,8 @@ def name_pair_format(row: Row, columns: Columns) -> str:
         return "unknown"
     turn = side[0] if isinstance(side, list) and side else side
     if isinstance(side, str):
-        kind = "chats as text" if looks_like_chat(side) else "transcripts" if _is_conversation(side) else "standard"
+        is_transcript = _is_conversation(side, beside_prompt=not _is_blank(prompt_value(row, columns)))
+        kind = "chats as text" if looks_like_chat(side) else "transcripts" if is_transcript else "standard"
     else:
         kind = "sharegpt" if isinstance(turn, Mapping) and "from" in turn else "conversational"
     return f"{kind}, implicit prompt" if _is_blank(prompt_value(row, columns)) else kind
@@ -171,10 +174,15 @@ def _stated_messages(value: Any) -> list[Message]:
     return [Message(role="user", content=value)]
 
 
-def _is_conversation(side: str | list[Message]) -> bool:
-    """Whether a side holds more than the response: a chat of several turns, or a transcript."""
+def _is_conversation(side: str | list[Message], *, beside_prompt: bool) -> bool:
+    """Whether a side holds more than the response: a chat of several turns, or a transcript.
+
+    Beside a prompt a text is taken for a transcript only where it begins as in hh-rlhf: it may be a dialogue that the
+    prompt asked for.
+    """
     if isinstance(side, str):
-        return side.startswith("\n\nHuman:") and len(parse_transcript(side) or []) > 1
+        may_be_one = side.startswith("\n\nHuman:") or not beside_prompt
+        return may_be_one and len(parse_transcript(side) or []) > 1
     return len(side) > 1
 
 

@@ -15,9 +15,9 @@ COMPARED = {
     "better": "better than",
     "worse": "worse than",
     "not_shown": "not shown to differ from",
-    "too_few_prompts": "on too few prompts to be compared with",
     "too_few_differences": "too seldom different to be compared with",
 }
+TOO_FEW = "of too few prompts to compare it with the simple rules"
 
 
 def verdict_sentence(figures: Mapping[str, Any]) -> str:
@@ -28,8 +28,11 @@ def verdict_sentence(figures: Mapping[str, Any]) -> str:
     """
     own = figures[HELDOUT]
     rule, loss = own["best_baseline"], own["loss_gain"]
+    right = f"On held-out pairs the model is right on {percent(own['accuracy'])}"
+    if own["verdict"]["outcome"] == "too_few_prompts":
+        return f"{right} (log loss {own['loss']:.3f}), but these are {TOO_FEW}."
     return (
-        f"On held-out pairs the model is right on {percent(own['accuracy'])}, {COMPARED[own['verdict']['outcome']]} "
+        f"{right}, {COMPARED[own['verdict']['outcome']]} "
         f"the best simple rule, “{NAMES[rule]}” ({percent(own['baselines'][rule])}); its log loss of {own['loss']:.3f} "
         f"is {COMPARED[loss['verdict']['outcome']]} that of “{NAMES[loss['best']]}” "
         f"({loss['baselines'][loss['best']]:.3f})."

@@ -27,6 +27,8 @@ def report_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return error_response(404, f"{request.url.path} is no path of this server: /openapi.json lists them")
         return error_response(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(UserError)
