@@ -55,6 +55,7 @@ def test_a_multi_turn_transcript_keeps_its_turns() -> None:
     quoting = parse_transcript(text.replace("lines", "lines\nHuman: no turn"))
     assert quoting == [turns[0], assistant("two\n\nlines\nHuman: no turn"), *turns[2:]]
     assert parse_transcript("no transcript") is None
+    assert parse_transcript("Assistant: a\n\nHuman: b") == [assistant("a"), user("b")]
     made = pair({"chosen": text, "rejected": text.replace("four", "five")})
     assert made.prompt == tuple(turns[:3])
 

@@ -99,8 +99,9 @@ def parse_transcript(text: str) -> list[Message] | None:
     opening = _TRANSCRIPT.match(text)
     if opening is None:
         return None
+    user = "Human|User" if opening[1] == "Assistant" else opening[1]
     for separator in (r"(?:\r?\n){2}", r"\r?\n"):
-        parts = re.split(rf"(?:\A|{separator})({opening[1]}|Assistant):", text.strip())
+        parts = re.split(rf"(?:\A|{separator})({user}|Assistant):", text.strip())
         if len(parts) > 3:
             break
     return [
