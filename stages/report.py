@@ -73,7 +73,9 @@ def open_report() -> None:
     if path is None:
         raise missing_input(REPORT)
     webbrowser.open(path.resolve().as_uri())
-    print(path if path == REPORT else f"{path} (`make repro` makes {REPORT}, with texts of pairs)")
+    print(
+        path if path == REPORT else f"{path}, of the committed run (`make repro` makes {REPORT}, with texts of pairs)"
+    )
 
 
 if __name__ == "__main__":

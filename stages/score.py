@@ -17,7 +17,6 @@ A --text that begins with a dash is given as --text="-like this".
 import argparse
 import importlib.util
 import json
-import shlex
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -92,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
         prog="score.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     what = parser.add_argument_group("what to score")
-    what.add_argument("--text", "--response", help="a text, alone or as the answer to --prompt")
+    what.add_argument("--text", help="a text, alone or as the answer to --prompt")
     what.add_argument("--prompt", help="what the responses answer: text, or @FILE.json with a chat")
     what.add_argument("--response_a", "--response-a", metavar="A", help="the first response to compare")
     what.add_argument("--response_b", "--response-b", metavar="B", help="the second response to compare")
@@ -113,10 +112,16 @@ def parse_arguments() -> argparse.Namespace:
     add_how(parser)
     arguments, unknown = parser.parse_known_args()
     if unknown:
-        hint = "" if unknown[0].startswith("-") else f"; a text to score is given as --text {shlex.quote(unknown[0])}"
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint(unknown)}")
     check_combination(arguments)
     return arguments
+
+
+def hint(unknown: list[str]) -> str:
+    """What somebody may have meant who typed arguments that are none."""
+    if "--response" in unknown:
+        return "; one response is given as --text, two as --response_a and --response_b"
+    return "" if unknown[0].startswith("-") else "; a text needs its option, and quotes: --text 'two words'"
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

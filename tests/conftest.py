@@ -199,6 +199,7 @@ def tiny_params() -> dict[str, Any]:
         "train.learning_rate": 1e-3,
         "train.head_learning_rate": 1e-2,
         "train.num_train_epochs": 4,
+        "train.per_device_train_batch_size": 2,
         "train.gradient_accumulation_steps": 4,
         "base.source": "path",
         "base.path": "models/own",

@@ -404,3 +404,7 @@ def test_a_misspelt_column_is_named_with_its_key() -> None:
         read([row])
     with pytest.raises(UserError, match=r"set data\.chosen_column and data\.rejected_column to one of them;"):
         read([{"prompt": "Q", "Chosen": "A", "loser": "B"}])
+    with pytest.raises(UserError, match=r"set data\.prompt_column to one of them$"):
+        read([{"prompt_id": 1, "question": "Q", "chosen": "A", "rejected": "B"}])
+    with pytest.raises(UserError, match=r"set data\.rejected_column to one of them;"):
+        read([{"prompt": "Q", "answer_1": "A", "x": "B"}], Columns(chosen="answer_1", rejected="answer_2"))

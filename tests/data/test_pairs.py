@@ -40,7 +40,9 @@ def assistant(content: str) -> dict[str, str]:
         {"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"},
         {"chosen": "Human: Q\nAssistant: A", "rejected": "Human: Q\nAssistant: B"},
         {"chosen": "User: Q\r\nAssistant: A", "rejected": "User: Q\r\nAssistant: B"},
+        {"prompt": "Q", "chosen": "Human: Q\n\nAssistant: A", "rejected": "Human: Q\n\nAssistant: B"},
         {"prompt": "\n\nHuman: Q\n\nAssistant:", "chosen": "A", "rejected": "B"},
+        {"prompt": "User: Q\nAssistant:", "chosen": "A", "rejected": "B"},
         {"prompt": "Q", "chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"},
     ],
 )
@@ -55,6 +57,8 @@ def test_a_multi_turn_transcript_keeps_its_turns() -> None:
     quoting = parse_transcript(text.replace("lines", "lines\nHuman: no turn"))
     assert quoting == [turns[0], assistant("two\n\nlines\nHuman: no turn"), *turns[2:]]
     assert parse_transcript("no transcript") is None
+    mixed = "User: one\nAssistant: two\n\nlines\n \nHuman: three\n\nAssistant: four"
+    assert parse_transcript(mixed) == turns
     assert parse_transcript("Assistant: a\n\nHuman: b") == [assistant("a"), user("b")]
     made = pair({"chosen": text, "rejected": text.replace("four", "five")})
     assert made.prompt == tuple(turns[:3])
@@ -63,6 +67,8 @@ def test_a_multi_turn_transcript_keeps_its_turns() -> None:
 def test_beside_a_prompt_a_dialogue_is_a_response() -> None:
     made = pair({"prompt": "Write a dialogue.", "chosen": "User: a\nAssistant: b", "rejected": "User: c\nAssistant: d"})
     assert (made.prompt, made.chosen) == ((user("Write a dialogue."),), "User: a\nAssistant: b")
+    made = pair({"prompt": "Write one.", "chosen": "\n\nHuman: a\nAssistant: b", "rejected": "No."})
+    assert made.chosen == "\n\nHuman: a\nAssistant: b"
 
 
 @pytest.mark.parametrize(
@@ -71,6 +77,7 @@ def test_beside_a_prompt_a_dialogue_is_a_response() -> None:
         ({"prompt": "Q", "chosen": "A"}, "missing_column"),
         ({"prompt": "Q", "chosen": "A", "rejected": None}, "missing_value"),
         ({"chosen": "A", "rejected": "B"}, "no_prompt"),
+        ({"chosen": "Assistant: A\nAssistant: B", "rejected": "Assistant: A\nAssistant: C"}, "no_prompt"),
         ({"prompt": " ", "chosen": "A", "rejected": "B"}, "empty"),
         ({"prompt": "Q", "chosen": "A", "rejected": "\n"}, "empty"),
         ({"prompt": "Q", "chosen": "A", "rejected": "A "}, "chosen_equals_rejected"),

@@ -1,9 +1,10 @@
-"""What a new user types first: everyday questions, with right and wrong answers and refusals that are in no data set.
+"""What a new user types first: everyday questions, with right and wrong answers and refusals.
 
     python tests/performance/everyday_questions.py [--model models/export]
 
-Each of 30 questions has a right answer as a word and as a sentence, and a wrong one of each. The last line is JSON: of
-how many comparisons the model prefers the right answer, in the order of the table that it prints. Writes no file.
+Each of 30 questions, none of them in the sample, has a right answer as a word and as a sentence, and a wrong one of each. No refusal is trained on
+word for word, but some are like those that are. The last line is JSON: of how many comparisons the model prefers the
+right answer, in the order of the table that it prints. Writes no file.
 """
 
 import argparse
@@ -83,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("models/export"))
     options = parser.parse_args()
-    assert not {*REFUSALS} & {*EMPTY_REPLIES, *EMPTY_REPLIES_OF_TEST}, "these are in a set"
+    assert not {*REFUSALS} & {*EMPTY_REPLIES, *EMPTY_REPLIES_OF_TEST}, "trained on or tested"
     manager = RewardModelManager()
     manager.load_trained_model(options.model)
     found: dict[str, list[int]] = {}

@@ -1,8 +1,10 @@
 """The report's page: what it says, what becomes of hostile texts, and its size."""
 
 import json
+import os
 import re
 import shutil
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -244,5 +246,9 @@ def test_a_report_that_was_not_made_is_one_clear_error(tmp_path: Path) -> None:
     assert result.stderr == "error: data/report.html is missing: run `dvc repro`, which makes it\n"
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/report.html").write_text("of the commit")
-    result = Project(tmp_path).run(str(ROOT / "stages/report.py"), "--open")
+    browser, opened = tmp_path / "browser.py", tmp_path / "opened"
+    browser.write_text("import pathlib, sys\npathlib.Path('opened').write_text(sys.argv[1])\n")
+    environment = os.environ | {"BROWSER": f"{sys.executable} {browser} %s"}
+    result = Project(tmp_path).run(str(ROOT / "stages/report.py"), "--open", env=environment)
     assert (result.returncode, result.stdout.split()[0]) == (0, "metrics/report.html")
+    assert opened.read_text() == (tmp_path / "metrics/report.html").as_uri()

@@ -214,9 +214,13 @@ def test_what_does_not_go_together_is_one_line_and_status_2(command: Any, argume
 
 
 def test_a_text_without_its_option_is_told_of_it(command: Any) -> None:
-    assert "a text to score is given as --text 'good answer'" in command("good answer").err
+    assert (
+        "unrecognized arguments: answer; a text needs its option, and quotes" in command("--text", "good", "answer").err
+    )
     assert "unrecognized arguments: --nonsense (" in command("--nonsense").err
-    assert command("--response", "good").out == command("--text", "good").out
+    assert (
+        "one response is given as --text, two as" in command("--prompt", "Q", "--response", "A", "--response", "B").err
+    )
 
 
 def test_a_file_with_a_bad_row_is_status_1(command: Any, tmp_path: Path) -> None:

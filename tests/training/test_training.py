@@ -32,6 +32,7 @@ PARAMS = dataclasses.replace(
     precision="fp32",
     learning_rate=1e-3,
     head_learning_rate=1e-2,
+    per_device_train_batch_size=2,
     gradient_accumulation_steps=4,
 )
 

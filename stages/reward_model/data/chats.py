@@ -39,6 +39,7 @@ _TURN_KEYS = [
     (re.compile(rf"['\"]{role}\\*['\"]\s*:"), re.compile(rf"['\"]{content}\\*['\"]\s*:"))
     for role, content in (("role", "content"), ("from", "value"))
 ]
+_HH_RLHF = ("\n\nHuman:", "\n\nAssistant:")  # how its transcripts begin
 _TRANSCRIPT = re.compile(r"\s*(Human|User|Assistant):")
 _STRING = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", re.DOTALL)
 
@@ -92,18 +93,15 @@ def looks_like_chat(text: str) -> bool:
 
 
 def parse_transcript(text: str) -> list[Message] | None:
-    r"""The turns of a transcript ("\n\nHuman: …\n\nAssistant: …", as hh-rlhf has them), or None if it is none.
+    r"""The turns of a transcript, or None if it is none.
 
-    It may open with "User:" instead. Where no blank line stands before a turn, every line that begins so is one.
+    One as in hh-rlhf ("\n\nHuman: …\n\nAssistant: …") has a blank line before every turn, also before the first. In
+    another, which opens with "Human:", "User:" or "Assistant:", each line that begins so is a turn.
     """
-    opening = _TRANSCRIPT.match(text)
-    if opening is None:
+    if _TRANSCRIPT.match(text) is None:
         return None
-    user = "Human|User" if opening[1] == "Assistant" else opening[1]
-    for separator in (r"(?:\r?\n){2}", r"\r?\n"):
-        parts = re.split(rf"(?:\A|{separator})({user}|Assistant):", text.strip())
-        if len(parts) > 3:
-            break
+    separator = r"\n\n(Human|Assistant):" if text.startswith(_HH_RLHF) else r"(?:\A|\n)\s*(Human|User|Assistant):"
+    parts = re.split(separator, text)
     return [
         Message(role="assistant" if name == "Assistant" else "user", content=content.strip())
         for name, content in zip(parts[1::2], parts[2::2], strict=True)

@@ -31,6 +31,7 @@ SIDE_SCORES = (
     ("chosen_rating", "rejected_rating"),
 )
 MAX_NAMES = 8  # of columns, in a line
+SAME_NAME = 0.905  # likeness of names from which one is the other: `promt` is `prompt`, `response_1` not `response_a`
 OUTSIDE = math.inf  # a number that is no probability
 
 
@@ -226,11 +227,14 @@ class PairReader:
         keys = [f"{section}.{name}_column" for name in missing]
         wanted = ", ".join(repr(getattr(self.columns, name)) for name in missing)
         found = _list_names(sorted(self.names), SHORT.repr)
-        meant = [_closest(getattr(self.columns, name), self.names) for name in missing]
-        targets = [f"{key} to {SHORT.repr(name)}" for key, name in zip(keys, meant, strict=True)]
-        cure = f"{' and '.join(keys)} to one of them" if None in meant else ", ".join(targets)
-        message = f"no column {wanted} in the data; it has {found}: set {cure}"
-        if missing == ["prompt"] or None not in meant:
+        message = f"no column {wanted} in the data; it has {found}: set"
+        unused = [name for name in self.names if name not in self._read]
+        meant = [_misspelt(getattr(self.columns, name), unused) for name in missing]
+        if None not in meant and len(set(meant)) == len(meant):
+            targets = [f"{key} to {SHORT.repr(name)}" for key, name in zip(keys, meant, strict=True)]
+            raise UserError(f"{message} {', '.join(targets)}")
+        message = f"{message} {' and '.join(keys)} to one of them"
+        if missing == ["prompt"]:
             raise UserError(message)
         label = "".join(f" {SHORT.repr(name)}" for name in self._unused_labels()[:1])
         raise UserError(
@@ -244,10 +248,10 @@ def _list_names(names: Sequence[str], show: Callable[[str], str]) -> str:
     return ", ".join(map(show, names[:MAX_NAMES])) + more
 
 
-def _closest(name: str, names: Iterable[str]) -> str | None:
-    """The one of some names that is most like a name, whatever the case of its letters; None if none is like it."""
+def _misspelt(name: str, names: Iterable[str]) -> str | None:
+    """The one of some names that is this one with a letter wrong, or in another case; None if none is."""
     by_key = {other.strip().lower(): other for other in names}
-    found = get_close_matches(name.lower(), by_key, n=1, cutoff=0.8)
+    found = get_close_matches(name.lower(), by_key, n=1, cutoff=SAME_NAME)
     return by_key[found[0]] if found else None
 
 

@@ -1,6 +1,6 @@
 """From a row, whatever its form, to a prompt and its responses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,16 +45,12 @@ def parse_sides(row: Row, columns: Columns) -> tuple[list[Message], str, str]:
     """
     sides = _parse_sides(_side(row, columns.chosen), _side(row, columns.rejected))
     value = prompt_value(row, columns)
-    chosen, rejected = sides
-    conversations = [_is_conversation(side, beside_prompt=not _is_blank(value)) for side in sides]
-    are_conversations = all(conversations)
-    if _is_blank(value) and not are_conversations:
-        raise InvalidRow("no_prompt" if value is None else "empty", columns.prompt)
-    if not are_conversations:
-        if any(is_one and isinstance(side, str) for side, is_one in zip(sides, conversations, strict=True)):
-            raise InvalidRow("no_shared_prompt")
-        return row_prompt(row, columns), response_text(chosen), response_text(rejected)
-    prompt, chosen, rejected = _split_conversations(_conversation(chosen), _conversation(rejected))
+    conversations = _conversations(sides, value)
+    if conversations is None:
+        if _is_blank(value):
+            raise InvalidRow("no_prompt" if value is None else "empty", columns.prompt)
+        return row_prompt(row, columns), response_text(sides[0]), response_text(sides[1])
+    prompt, chosen, rejected = _split_conversations(*conversations)
     if not _is_blank(value) and not _is_part(_stated_messages(value), prompt):
         raise InvalidRow("no_shared_prompt")
     return _with_system(prompt, row, columns), chosen, rejected
@@ -129,7 +125,7 @@ def name_pair_format(row: Row, columns: Columns) -> str:
         return "unknown"
     turn = side[0] if isinstance(side, list) and side else side
     if isinstance(side, str):
-        is_transcript = _is_conversation(side, beside_prompt=not _is_blank(prompt_value(row, columns)))
+        is_transcript = bool(_conversation(side)) and (_is_hh_rlhf(side) or _is_blank(prompt_value(row, columns)))
         kind = "chats as text" if looks_like_chat(side) else "transcripts" if is_transcript else "standard"
     else:
         kind = "sharegpt" if isinstance(turn, Mapping) and "from" in turn else "conversational"
@@ -174,20 +170,39 @@ def _stated_messages(value: Any) -> list[Message]:
     return [Message(role="user", content=value)]
 
 
-def _is_conversation(side: str | list[Message], *, beside_prompt: bool) -> bool:
-    """Whether a side holds more than the response: a chat of several turns, or a transcript.
+def _conversations(sides: Sequence[str | list[Message]], value: Any) -> tuple[list[Message], list[Message]] | None:
+    """Both sides as whole conversations, beside the prompt's value; None where they are responses.
 
-    Beside a prompt a text is taken for a transcript only where it begins as in hh-rlhf: it may be a dialogue that the
-    prompt asked for.
+    Raises:
+        InvalidRow: no_shared_prompt, one side alone is a transcript.
     """
-    if isinstance(side, str):
-        may_be_one = side.startswith("\n\nHuman:") or not beside_prompt
-        return may_be_one and len(parse_transcript(side) or []) > 1
-    return len(side) > 1
+    chosen, rejected = found = [_conversation(side) for side in sides]
+    certain = [not isinstance(side, str) or _is_hh_rlhf(side) or _is_blank(value) for side in sides]
+    if chosen and rejected and (all(certain) or _repeat(value, chosen, rejected)):
+        return chosen, rejected
+    if any(
+        turns and is_certain and isinstance(side, str)
+        for side, turns, is_certain in zip(sides, found, certain, strict=True)
+    ):
+        raise InvalidRow("no_shared_prompt")
+    return None
 
 
 def _conversation(side: str | list[Message]) -> list[Message]:
-    return (parse_transcript(side) or []) if isinstance(side, str) else side
+    """The turns of a side that may hold more than the response: a chat of several, or a transcript; else none."""
+    turns = (parse_transcript(side) or []) if isinstance(side, str) else side
+    is_one = len(turns) > 1 and (not isinstance(side, str) or turns[0]["role"] == "user")
+    return turns if is_one else []
+
+
+def _is_hh_rlhf(text: str) -> bool:
+    """Whether a transcript begins as in hh-rlhf; another beside a prompt may be a dialogue that it asked for."""
+    return text.startswith("\n\nHuman:")
+
+
+def _repeat(value: Any, chosen: list[Message], rejected: list[Message]) -> bool:
+    """Whether two conversations share a prompt, and it is the one that is stated beside them."""
+    return chosen[:-1] == rejected[:-1] and _is_part(_stated_messages(value), chosen[:-1])
 
 
 def _split_conversations(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], str, str]:
