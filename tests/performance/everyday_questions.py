@@ -2,9 +2,9 @@
 
     python tests/performance/everyday_questions.py [--model models/export]
 
-Each of 30 questions, none of them in the sample, has a right answer as a word and as a sentence, and a wrong one of each. No refusal is trained on
-word for word, but some are like those that are. The last line is JSON: of how many comparisons the model prefers the
-right answer, in the order of the table that it prints. Writes no file.
+Each of 30 questions, none of them in the sample, has a right answer as a word and as a sentence, and a wrong one of
+each. No refusal is trained on word for word, but some are like those that are. The last line is JSON: of how many
+comparisons the model prefers the right answer, in the order of the table that it prints. Writes no file.
 """
 
 import argparse

@@ -240,7 +240,7 @@ def test_no_pairs_are_explained_without_loading_the_model_where_none_are_wanted(
     assert (project.folder / "data/explanations.jsonl").read_text() == ""
 
 
-def test_a_report_that_was_not_made_is_one_clear_error(tmp_path: Path) -> None:
+def test_without_a_report_that_of_the_committed_run_is_shown_or_one_error(tmp_path: Path) -> None:
     result = Project(tmp_path).run(str(ROOT / "stages/report.py"), "--open")
     assert result.returncode == 1
     assert result.stderr == "error: data/report.html is missing: run `dvc repro`, which makes it\n"
@@ -250,5 +250,5 @@ def test_a_report_that_was_not_made_is_one_clear_error(tmp_path: Path) -> None:
     browser.write_text("import pathlib, sys\npathlib.Path('opened').write_text(sys.argv[1])\n")
     environment = os.environ | {"BROWSER": f"{sys.executable} {browser} %s"}
     result = Project(tmp_path).run(str(ROOT / "stages/report.py"), "--open", env=environment)
-    assert (result.returncode, result.stdout.split()[0]) == (0, "metrics/report.html")
+    assert (result.returncode, result.stdout.split(",")[0]) == (0, "metrics/report.html")
     assert opened.read_text() == (tmp_path / "metrics/report.html").as_uri()
