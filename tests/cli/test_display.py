@@ -40,6 +40,7 @@ def test_no_text_widens_or_colours_the_table() -> None:
     assert "\x1b" not in "".join(lines) and "\u202e" not in "".join(lines)
     assert max(map(columns, (*lines[:3], *lines[4:7]))) == 80
     assert lines[2].startswith("B    +1.500  猫です␛[31m") and lines[2].endswith("…")
+    assert [line.split()[2] for line in lines[5:7]] == ["-", "50%"], "the best is compared with nothing"
 
 
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
