@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reward_model.cli.command_line import Parser, load_manager
+from reward_model.cli.command_line import Parser, hint, load_manager
 from reward_model.cli.examples import EXAMPLES
 from reward_model.common.errors import UserError, run
 from reward_model.scoring.model_folder import find_model, has_exact_onnx
@@ -115,13 +115,6 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint(unknown)}")
     check_combination(arguments)
     return arguments
-
-
-def hint(unknown: list[str]) -> str:
-    """What somebody may have meant who typed arguments that are none."""
-    if "--response" in unknown:
-        return "; one response is given as --text, two as --response_a and --response_b"
-    return "" if unknown[0].startswith("-") else "; a text needs its option, and quotes: --text 'two words'"
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} ({self.prog} --help shows the options)")
 
 
+def hint(unknown: list[str]) -> str:
+    """What somebody may have meant who typed arguments that are none."""
+    if "--response" in unknown:
+        return "; one response is given as --text, two as --response_a and --response_b"
+    return "" if unknown[0].startswith("-") else "; a text needs its option, and quotes: --text 'two words'"
+
+
 def load_manager(arguments: argparse.Namespace, folder: Path, backend: str) -> "RewardModelManager":
     """The model of `folder`, loaded as score.py's or serve.py's options say; what there is to say of it goes to stderr.
 
