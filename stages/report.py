@@ -23,7 +23,7 @@ from reward_model.reporting.explanations import Explanations, read_explanations
 from reward_model.reporting.page import render_comparison, render_page
 from reward_model.reporting.pair_texts import PairView, view_pair
 from reward_model.reporting.sections import Metrics
-from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS
+from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS, find_report
 
 COMPARISON = Path("data/comparison.html")
 
@@ -69,7 +69,7 @@ def open_report() -> None:
     Raises:
         UserError: there is none.
     """
-    path = next((path for path in (REPORT, WITHOUT_TEXTS) if path.exists()), None)
+    path = find_report()
     if path is None:
         raise missing_input(REPORT)
     webbrowser.open(path.resolve().as_uri())

@@ -26,7 +26,7 @@ from reward_model.evaluation.report import (
     results_table,
     set_report,
 )
-from reward_model.reporting.summary import REPORT, WITHOUT_TEXTS, interval_in_words, summary_rows, verdict_sentence
+from reward_model.reporting.summary import find_report, interval_in_words, summary_rows, verdict_sentence
 
 METRICS = Path("metrics")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"  # around the table in metrics/README.md
@@ -71,7 +71,7 @@ def print_summary(figures: Mapping[str, Any]) -> None:
     benchmarks = [f"{name}: {line}" for name, own in heldout_first(figures).items() for line in benchmark_lines(own)]
     if benchmarks:
         console.print("", *benchmarks, sep="\n")
-    report = next((path for path in (REPORT, WITHOUT_TEXTS) if path.exists()), None)
+    report = find_report()
     if report is not None:
         console.print(f"\nThe charts, and pairs to look at: {report}")
 

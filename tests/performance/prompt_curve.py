@@ -23,6 +23,7 @@ from sklearn.model_selection import GroupKFold
 from reward_model.common.accuracy import pair_accuracy
 from reward_model.common.tables import read_parquet
 from reward_model.data.features import PairFeatures
+from reward_model.evaluation.margins import log_loss
 from reward_model.evaluation.probe import ProbeWeights, fit_probe
 
 FOLDS = 5
@@ -66,7 +67,7 @@ def add(found: dict[str, list[dict[str, float]]], name: str, sides: Any, prompts
     chosen, rejected = sides
     probe = fit_probe(chosen[known], rejected[known], prompts[known].tolist())
     margins = (chosen[unseen] - rejected[unseen]) @ probe.weights
-    figures = {"pairs": len(known), "accuracy": pair_accuracy(margins).mean(), "loss": np.logaddexp(0, -margins).mean()}
+    figures = {"pairs": len(known), "accuracy": pair_accuracy(margins).mean(), "loss": log_loss(margins)}
     found.setdefault(name, []).append(figures)
 
 

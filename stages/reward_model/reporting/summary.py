@@ -20,6 +20,11 @@ COMPARED = {
 TOO_FEW = "of too few prompts to compare it with the simple rules"
 
 
+def find_report() -> Path | None:
+    """The report, or the one without texts where that alone is there; None if neither is."""
+    return next((path for path in (REPORT, WITHOUT_TEXTS) if path.exists()), None)
+
+
 def verdict_sentence(figures: Mapping[str, Any]) -> str:
     """Whether the model is shown to be better than the simple rules on the held-out pairs.
 
