@@ -80,10 +80,10 @@ def test_the_first_sentence_of_a_text_can_stand_alone_or_there_is_none(text: str
 
 
 def test_a_short_answer_stands_beside_an_empty_reply() -> None:
-    found = [degenerate_pair(pair(number), "another answer", "short_answer", 0) for number in range(40)]
+    found = [degenerate_pair(pair(number), "another answer", "short_answer", 0) for number in range(200)]
     assert {own.chosen for own in found if own is not None} == {TEXT}
     assert {own.rejected for own in found if own is not None} == {*EMPTY_REPLIES}
-    of_test = [degenerate_pair(pair(number), "x", "short_answer", 0, of_test=True) for number in range(40)]
+    of_test = [degenerate_pair(pair(number), "x", "short_answer", 0, of_test=True) for number in range(200)]
     assert {own.rejected for own in of_test if own is not None} == {*EMPTY_REPLIES_OF_TEST}
 
 

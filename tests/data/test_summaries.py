@@ -47,7 +47,7 @@ def test_the_tokens_as_a_table_with_what_was_left_out_below(capsys: pytest.Captu
     counts = {"heldout": {**TOKENS, **REASONS}, "train": {**TOKENS, **REASONS, "refused_by_template": 1234}}
     tokenize_pairs.print_summary(counts, {"heldout": [], "train": ["System role not supported"]})
     head, heldout, train, *below = capsys.readouterr().out.splitlines()
-    assert head.split() == ["set", "pairs", "tokens", "each", "prompts", "cut", "responses", "cut", "left", "out"]
+    assert head.split() == ["set", "pairs", "tokens", "a", "pair", "prompts", "cut", "responses", "cut", "left", "out"]
     assert heldout.split() == ["heldout", "2,927", "298", "9", "0", "0"]
     assert train.split() == ["train", "2,927", "298", "9", "0", "1,234"]
     assert below == ["left out of train: 1234 refused_by_template (System role not supported)"]
