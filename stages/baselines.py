@@ -21,11 +21,11 @@ from reward_model.common.tables import read_parquet, write_parquet
 from reward_model.data.evaluation_sets import EvaluationSet, evaluation_sets, read_set_pairs
 from reward_model.data.features import PairFeatures
 from reward_model.data.pairs import TIE, Pair
+from reward_model.data.response_style import find_traits
 from reward_model.evaluation.baselines import TextBaseline
 from reward_model.evaluation.margins import read_labels
 from reward_model.evaluation.probe import ProbeWeights
 from reward_model.evaluation.reference_columns import REFERENCES_FILE, reference_columns, reference_temperature
-from reward_model.evaluation.response_style import find_traits
 from reward_model.params import Params, load_params
 from reward_model.scoring.model_folder import find_model
 

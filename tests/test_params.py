@@ -112,3 +112,12 @@ def test_layers_are_a_number_auto_or_null(tmp_path: Path, wrong: Any) -> None:
     fault = r"1 fault\(s\):\n  train\.layers: auto, null, a number of layers, or a share of them below 1 is wanted"
     with pytest.raises(UserError, match=fault):
         load_params(with_changes(tmp_path, {"train": {"layers": wrong}}))
+
+
+@pytest.mark.parametrize("wrong", [-1, True, 1.5, 0.0, "half", None, "auto", ".nan", [1]], ids=str)
+def test_frozen_layers_are_a_number_or_a_share(tmp_path: Path, wrong: Any) -> None:
+    for value, expected in ((0, 0), (7, 7), ("7", 7), (0.5, 0.5), ("0.5", 0.5)):
+        assert load_params(with_changes(tmp_path, {"train": {"freeze_layers": value}})).train.freeze_layers == expected
+    fault = r"1 fault\(s\):\n  train\.freeze_layers: a number of layers, or a share of them below 1 is wanted"
+    with pytest.raises(UserError, match=fault):
+        load_params(with_changes(tmp_path, {"train": {"freeze_layers": wrong}}))

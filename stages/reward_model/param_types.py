@@ -79,6 +79,14 @@ def _layers(value: Any) -> Any:
     raise ValueError("auto, null, a number of layers, or a share of them below 1 is wanted")
 
 
+def _frozen_layers(value: Any) -> Any:
+    """A number of layers, or a share of them below 1."""
+    value = yaml.safe_load(value) if isinstance(value, str) else value
+    if (type(value) is int and value >= 0) or (type(value) is float and 0 < value < 1):
+        return value
+    raise ValueError("a number of layers, or a share of them below 1 is wanted")
+
+
 Int = Annotated[int, BeforeValidator(_not_bool)]
 Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -88,6 +96,7 @@ Logger = Annotated[str, AfterValidator(_integration)]
 StepsOrShare = Annotated[Float, Field(gt=0), AfterValidator(_steps_or_share)]
 TargetModules = Annotated[str | list[str], PlainValidator(_target_modules)]
 Layers = Annotated[int | float | Literal["auto"] | None, PlainValidator(_layers)]
+FrozenLayers = Annotated[int | float, PlainValidator(_frozen_layers)]
 
 
 PreferenceFormat = Literal["auto", "probability", "index_from_0", "index_from_1", "signed"]

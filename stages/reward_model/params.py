@@ -16,6 +16,7 @@ from reward_model.param_types import (
     STRICT,
     DataSource,
     Float,
+    FrozenLayers,
     Int,
     Layers,
     Logger,
@@ -227,7 +228,10 @@ class TrainParams:
     save_steps: Annotated[Int, Field(ge=1)] = Field(
         description="steps between two checkpoints; an interrupted training resumes from the last"
     )
-    freeze_layers: Annotated[Int, Field(ge=0)] = Field(description="lowest layers not trained, nor the embeddings")
+    freeze_layers: FrozenLayers = Field(
+        description="lowest layers that are not trained, nor the embeddings then; below 1 that share of the layers "
+        "kept, rounded down"
+    )
     report_to: list[Logger] = Field(
         description="loggers, by their names in transformers (`tensorboard`, `wandb`, `trackio`, …); install them first"
     )

@@ -87,6 +87,16 @@ def test_a_short_answer_stands_beside_an_empty_reply() -> None:
     assert {own.rejected for own in of_test if own is not None} == {*EMPTY_REPLIES_OF_TEST}
 
 
+@pytest.mark.parametrize(
+    "refusal", ["I'm sorry, but I can't help with that.", "As an AI, I have no body. So I don’t eat."]
+)
+def test_a_refusal_is_not_preferred_to_an_empty_reply(refusal: str) -> None:
+    kinds = {kind for kind in KINDS if degenerate_pair(pair(1, refusal), "x", kind, 0) is not None}
+    assert kinds == {*KINDS} - {"empty_reply", "short_answer"}
+    found = [*training_pairs([pair(number, refusal) for number in range(20)], 8, 0)]
+    assert found and not [own for own in found if own.rejected in EMPTY_REPLIES]
+
+
 def test_what_would_be_the_same_text_is_left_out() -> None:
     short = Pair((Message(role="user", content="1 + 1?"),), "2", "3", "test")
     kept = {kind for kind in KINDS if degenerate_pair(short, "2", kind, 0) is not None}

@@ -5,8 +5,8 @@ import pytest
 
 from reward_model.common.messages import Message
 from reward_model.data.pairs import Pair
+from reward_model.data.response_style import find_traits
 from reward_model.evaluation.baselines import TextBaseline
-from reward_model.evaluation.response_style import find_traits
 
 RNG = np.random.default_rng(0)
 

@@ -158,7 +158,7 @@ def train_ours(
     from reward_model.params import load_params
     from reward_model.training.run import train
 
-    params = replace(load_params().train, seed=seed, num_train_epochs=1)
+    params = replace(load_params().train, seed=seed, num_train_epochs=1, freeze_layers=0)  # TRL trains all layers
     if batch is not None:
         steps = -(-batch // params.per_device_train_batch_size)
         params = replace(params, gradient_accumulation_steps=steps)

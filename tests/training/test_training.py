@@ -394,6 +394,18 @@ def test_frozen_layers_stay_as_they_are_and_backward_stops_above_them(
     assert not any(needed)
 
 
+@pytest.mark.parametrize(("wanted", "count"), [(0, 0), (0.4, 0), (0.5, 1), (0.99, 1), (2, 2)])
+def test_a_share_of_the_layers_is_frozen_rounded_down(tiny_base: Path, wanted: float, count: int) -> None:
+    before = build_reward_model(tiny_base, encoder_of(tiny_base), PARAMS.seed).state_dict()
+    result, model = run(tiny_base, freeze_layers=wanted)
+    assert result.summary["frozen_layers"] == count
+    after = model.state_dict()
+    names = [name for name in before if name.startswith("model.layers.")]
+    moved = {int(name.split(".")[2]) for name in names if not before[name].equal(after[name])}
+    assert moved == {number for number in range(2) if number >= count}
+    assert before["model.embed_tokens.weight"].equal(after["model.embed_tokens.weight"]) == (count > 0)
+
+
 def test_more_frozen_layers_than_there_are_is_one_error(tiny_base: Path) -> None:
     with pytest.raises(UserError, match=r"^train\.freeze_layers is 3, but the base has 2 layers$"):
         run(tiny_base, freeze_layers=3)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reward_model.data.pairs import AnyPair, Pair, PairLike, digest
+from reward_model.data.response_style import is_refusal
 
 DEGENERATE = "degenerate"  # name of their files in data/pairs and data/tokens
 SOURCE = "degenerate/"  # before the kind, in a pair's source
@@ -154,7 +155,7 @@ def first_sentence(text: str) -> str | None:
 def degenerate_pair(pair: Pair, other: str, kind: str, seed: int, *, of_test: bool = False) -> Pair | None:
     """The chosen response, or its first sentence, against a degenerate one of a kind.
 
-    None where the two would be the same text, or no first sentence can stand alone.
+    None where the two would be the same text, both would refuse, or no first sentence can stand alone.
 
     Args:
         pair: whose chosen response is taken.
@@ -168,6 +169,8 @@ def degenerate_pair(pair: Pair, other: str, kind: str, seed: int, *, of_test: bo
     chosen = first_sentence(pair.chosen) if kind == SHORT_ANSWER else pair.chosen
     rejected = KINDS[kind](Material(pair.chosen, other, chance, *phrases))
     if chosen is None or rejected.split() == chosen.split() or not rejected.strip():
+        return None
+    if KINDS[kind] is empty_reply and is_refusal(chosen):
         return None
     return replace(pair, chosen=chosen, rejected=rejected, source=f"{SOURCE}{kind}", margin=None, preference=None)
 

@@ -23,9 +23,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reward_model.common.accuracy import pair_accuracy
+from reward_model.data.response_style import TRAITS
 from reward_model.evaluation.bootstrap import Bootstrap, FloatArray, Interval, to_list
 from reward_model.evaluation.margins import column, compute_margins, log_loss, log_losses, read_labels
-from reward_model.evaluation.response_style import TRAITS
 
 FITTED_BASELINES = ("tfidf", "frozen_features")
 ABOUT_EQUAL = 0.1  # lengths that differ by less than this share of the longer one

@@ -27,7 +27,7 @@ ranked better than by chance.
 
 | | |
 |---|---|
-| base model | {base}{base_form}, its first {layers} layers |
+| base model | {base}{base_form}, its first {layers} layers; the upper {trained_layers} were trained |
 | licence of the base | {base_license} |
 | training data | {data}, {train_pairs} pairs |
 | licence of the data | {data_license} |
@@ -123,6 +123,7 @@ def write_card(metadata: dict[str, Any], checks: dict[str, dict[str, float]]) ->
         learning_rate=params["train"]["learning_rate"],
         effective_batch=training["effective_batch"],
         layers=training["layers"],
+        trained_layers=training["layers"] - training["frozen_layers"],
         precision=training["precision"],
         max_length=params["tokenize"]["max_length"],
         checked_pairs=checks["safetensors"]["pairs"],

@@ -10,13 +10,18 @@ from reward_model.common.errors import UserError
 
 
 @contextmanager
-def freeze_layers(model: PreTrainedModel, count: int) -> Iterator[None]:
-    """Have the embeddings and the lowest `count` layers get no gradient while the context lasts; 0 changes nothing.
+def freeze_layers(model: PreTrainedModel, wanted: int | float) -> Iterator[int]:
+    """Have the lowest layers and the embeddings get no gradient while the context lasts; yields how many layers.
+
+    Args:
+        model: the reward model.
+        wanted: a number of layers, or a share of them below 1, rounded down. 0 leaves the embeddings as they are, too.
 
     Raises:
         UserError: the model has fewer layers.
     """
-    layers = _layers(model) if count else []
+    layers = _layers(model)
+    count = int(wanted * len(layers)) if isinstance(wanted, float) else wanted
     if count > len(layers):
         raise UserError(f"train.freeze_layers is {count}, but the base has {len(layers)} layers")
     frozen = [model.get_input_embeddings(), *layers[:count]] if count else []
@@ -24,7 +29,7 @@ def freeze_layers(model: PreTrainedModel, count: int) -> Iterator[None]:
     for weight in parameters:
         weight.requires_grad_(False)
     try:
-        yield
+        yield count
     finally:
         for weight in parameters:
             weight.requires_grad_(True)

@@ -222,7 +222,7 @@ def train(
         if checkpoints is None:
             checkpoints = Checkpoints(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "states")
         adapted = stack.enter_context(lora_adapters(model, params.lora))
-        stack.enter_context(freeze_layers(model, params.freeze_layers))
+        frozen = stack.enter_context(freeze_layers(model, params.freeze_layers))
         evaluated = list(validation[: params.eval_pairs]) if params.eval_steps is not None else []
         used = [*groups, *pairs_to_groups(evaluated)]
         compact_ids = stack.enter_context(train_used_embeddings_only(used, model, pad_token_id, params))
@@ -232,7 +232,7 @@ def train(
         weights = trainer.restore_best()
         adapter = None if adapted is None else _copy_adapter(adapted, model, weights)
     weights = model.state_dict() if adapter is not None and weights else weights  # merged
-    summary = summarize(trainer, params, compute, get_layout(model))
+    summary = summarize(trainer, params, compute, get_layout(model)) | {"frozen_layers": frozen}
     return TrainingResult(summary, build_curve(trainer.state.log_history), trainer.unseen_margins(), weights, adapter)
 
 

@@ -18,8 +18,13 @@ def find_traits(response: str) -> dict[str, bool]:
     return {
         "lists": _LIST.search(response) is not None,
         "markdown": _MARKDOWN.search(response) is not None,
-        "refusals": _REFUSAL.search(response.replace("’", "'")[:REFUSAL_WITHIN]) is not None,
+        "refusals": is_refusal(response),
     }
+
+
+def is_refusal(response: str) -> bool:
+    """Whether it begins with a refusal, in words that assistants use."""
+    return _REFUSAL.search(response.replace("’", "'")[:REFUSAL_WITHIN]) is not None
 
 
 TRAITS = tuple(find_traits(""))
