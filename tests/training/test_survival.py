@@ -506,6 +506,7 @@ def test_a_sharded_model_in_bf16_is_saved_whole_and_its_head_stays_float32(proje
             "train.num_train_epochs": 1,
             "train.save_steps": 1,
             "train.gradient_checkpointing": True,
+            "train.freeze_layers": 0.5,
         }
     )
     for name in BEFORE_TRAINING:
@@ -523,6 +524,9 @@ def test_a_sharded_model_in_bf16_is_saved_whole_and_its_head_stays_float32(proje
     assert {name: weight.shape for name, weight in found.items() if name in base} == {
         name: weight.shape for name, weight in base.items() if not name.startswith("lm_head")
     }
+    unchanged = {name for name, weight in found.items() if name in base and weight.equal(base[name])}
+    assert {name for name in found if name.startswith(("model.embed_tokens", "model.layers.0."))} <= unchanged
+    assert not [name for name in unchanged if name.startswith("model.layers.1.mlp")]
     full = run_with_small_files(project, 2**13, *IN_TWO_PROCESSES, **FSDP)
     assert "cannot be saved (" in full.stderr
     assert "error: cannot write models/reward: " in full.stderr
