@@ -1,6 +1,7 @@
 """How much faster two workers of `score.py --workers` are than one, and what is left of them if they are killed.
 
-    python tests/performance/scale_out.py [--rows 20000] [--shards 8] [--kills 10] [--model models/export]
+    python tests/performance/scale_out.py [--rows 20000] [--shards 8] [--kills 10] [--model models/export] [--layers N]
+    python tests/performance/scale_out.py --memory [--tiny] [--rows 20000]
 
 Scores the same shards three times on a Ray cluster of this machine, one thread to a worker: with one worker, with two,
 and with two of which one is killed (SIGKILL) at random moments. The last line is JSON: `rows`, `seconds_1` and
@@ -8,7 +9,8 @@ and with two of which one is killed (SIGKILL) at random moments. The last line i
 whether the three have the same bytes. Needs Ray (`pip install '.[ray]'`). Writes no tracked file.
 
 With `--memory` it scores the shards once, with two workers, and the JSON has `rows`, `seconds` and `worker_mb`: the
-most memory that a worker had for itself, without what processes share.
+most memory that a worker had for itself, without what processes share. `--layers` takes the model's first layers only,
+`--tiny` a random model of two small layers instead, so that many rows take minutes.
 """
 
 import argparse
@@ -25,6 +27,8 @@ from pathlib import Path
 
 import psutil
 
+sys.path[:0] = ["stages", "tests"]
+
 WORDS = ["boil", "water", "salt", "pasta", "answer", "question", "why", "because", "people", "often", "think", "good"]
 MAX_WORDS = 60
 WORKER = "ray::_Worker"  # how Ray names its process
@@ -36,13 +40,40 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--model", type=Path, default=Path("models/export"))
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     chance = random.Random(options.seed)
-    if options.memory:
-        print(json.dumps(measure_memory(options, chance)))
-        return
+    with tempfile.TemporaryDirectory() as place:
+        options.model = small_model(options, Path(place))
+        print(json.dumps((measure_memory if options.memory else measure_speed)(options, chance)))
+
+
+def small_model(options: argparse.Namespace, folder: Path) -> Path:
+    """The folder of the model to score with."""
+    if options.tiny:
+        from tiny_bases import try_base
+
+        try_base("llama", folder)
+        return folder / "model"
+    if options.layers is None:
+        return options.model
+    from reward_model.common.files import write_checksums
+    from reward_model.modeling.model import load_reward_model, save_reward_model
+
+    whole, encoder = load_reward_model(options.model)
+    whole.model.layers = whole.model.layers[: options.layers]
+    whole.config.num_hidden_layers = options.layers
+    (cut := folder / "cut").mkdir()
+    save_reward_model(whole, encoder, cut)
+    write_checksums(cut)
+    return cut
+
+
+def measure_speed(options: argparse.Namespace, chance: random.Random) -> dict[str, object]:
+    """One worker beside two, and two of which some are killed."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_shards(folder / "in", options.rows, options.shards, chance)
@@ -51,18 +82,14 @@ def main() -> None:
         moments = sorted(chance.uniform(0, seconds_2) for _ in range(options.kills))
         _, kills = score(options, folder, "killed", workers=2, moments=moments)
         contents = [read_shards(folder / name) for name in ("one", "two", "killed")]
-    print(
-        json.dumps(
-            {
-                "rows": options.rows,
-                "seconds_1": seconds_1,
-                "seconds_2": seconds_2,
-                "speedup": seconds_1 / seconds_2,
-                "kills": kills,
-                "equal": len(contents[0]) == options.shards and contents[0] == contents[1] == contents[2],
-            }
-        )
-    )
+    return {
+        "rows": options.rows,
+        "seconds_1": seconds_1,
+        "seconds_2": seconds_2,
+        "speedup": seconds_1 / seconds_2,
+        "kills": kills,
+        "equal": len(contents[0]) == options.shards and contents[0] == contents[1] == contents[2],
+    }
 
 
 def measure_memory(options: argparse.Namespace, chance: random.Random) -> dict[str, float]:
