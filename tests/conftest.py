@@ -201,6 +201,7 @@ def tiny_params() -> dict[str, Any]:
         "train.num_train_epochs": 4,
         "train.per_device_train_batch_size": 2,
         "train.gradient_accumulation_steps": 4,
+        "train.freeze_layers": 0,
         "base.source": "path",
         "base.path": "models/own",
     }

@@ -137,7 +137,9 @@ def _train(model: PreTrainedModel, encoder: Encoder, rows: list[dict[str, Any]])
     """Train for an epoch; the layout it was done in."""
     start_head(model, torch.linspace(-1, 1, reward_head(model).in_features))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    params = dataclasses.replace(default_params().train, device="cpu", precision="fp32", warmup_ratio=0.0)
+    params = dataclasses.replace(
+        default_params().train, device="cpu", precision="fp32", warmup_ratio=0.0, freeze_layers=0
+    )
     layout = train(model, encoder, rows, params).summary["layout"]
     assert all(weight.isfinite().all() for weight in model.state_dict().values())
     assert sum(not weight.equal(before[name]) for name, weight in model.state_dict().items()) > 2  # not the head alone

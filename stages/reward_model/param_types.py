@@ -116,3 +116,17 @@ class DataSource:
     preference_column: Text | None = None
     preference_format: PreferenceFormat | None = None
     system_column: Text | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class LoraParams:
+    """Low-rank adapters; the keys have the names and meanings they have in peft's LoraConfig."""
+
+    enabled: bool = Field(
+        description="train low-rank adapters (peft) and the reward head instead of all weights; merged when saved"
+    )
+    r: Annotated[Int, Field(ge=1)] = Field(description="rank of the adapters")
+    lora_alpha: Annotated[Int, Field(ge=1)] = Field(description="adapters are scaled by lora_alpha / r")
+    target_modules: TargetModules = Field(
+        description="layers that get an adapter: `all-linear`, a list of names, or a regular expression"
+    )

@@ -20,11 +20,11 @@ from reward_model.param_types import (
     Int,
     Layers,
     Logger,
+    LoraParams,
     Optimizer,
     PreferenceFormat,
     Scheduler,
     StepsOrShare,
-    TargetModules,
     Text,
 )
 
@@ -136,20 +136,6 @@ class TokenizeParams:
 
     max_length: Annotated[Int, Field(ge=8)] = Field(
         description="tokens of prompt + response; the oldest prompt tokens go first"
-    )
-
-
-@dataclass(frozen=True, config=STRICT)
-class LoraParams:
-    """Low-rank adapters; the keys have the names and meanings they have in peft's LoraConfig."""
-
-    enabled: bool = Field(
-        description="train low-rank adapters (peft) and the reward head instead of all weights; merged when saved"
-    )
-    r: Annotated[Int, Field(ge=1)] = Field(description="rank of the adapters")
-    lora_alpha: Annotated[Int, Field(ge=1)] = Field(description="adapters are scaled by lora_alpha / r")
-    target_modules: TargetModules = Field(
-        description="layers that get an adapter: `all-linear`, a list of names, or a regular expression"
     )
 
 

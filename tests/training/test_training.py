@@ -34,6 +34,7 @@ PARAMS = dataclasses.replace(
     head_learning_rate=1e-2,
     per_device_train_batch_size=2,
     gradient_accumulation_steps=4,
+    freeze_layers=0,
 )
 
 
