@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,13 +62,12 @@ def small_model(options: argparse.Namespace, folder: Path) -> Path:
     if options.layers is None:
         return options.model
     from reward_model.common.files import write_checksums
-    from reward_model.modeling.model import load_reward_model, save_reward_model
+    from reward_model.contract.encoder import Encoder
+    from reward_model.modeling.model import build_reward_model
 
-    whole, encoder = load_reward_model(options.model)
-    whole.model.layers = whole.model.layers[: options.layers]
-    whole.config.num_hidden_layers = options.layers
-    (cut := folder / "cut").mkdir()
-    save_reward_model(whole, encoder, cut)
+    cut = folder / "cut"
+    shutil.copytree(options.model, cut, ignore=shutil.ignore_patterns("*.safetensors", "*.onnx", "*.data"))
+    build_reward_model(options.model, Encoder.load(options.model), seed=0, layers=options.layers).save_pretrained(cut)
     write_checksums(cut)
     return cut
 
