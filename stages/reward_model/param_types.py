@@ -73,8 +73,7 @@ def _target_modules(value: Any) -> Any:
 def _layers(value: Any) -> Any:
     """A number of layers, a share of them below 1, `auto`, or null for all."""
     value = yaml.safe_load(value) if isinstance(value, str) else value
-    is_number, is_share = type(value) is int and value >= 1, type(value) is float and 0 < value < 1
-    if value is None or value == "auto" or is_number or is_share:
+    if value is None or value == "auto" or _is_number_or_share(value, 1):
         return value
     raise ValueError("auto, null, a number of layers, or a share of them below 1 is wanted")
 
@@ -82,9 +81,14 @@ def _layers(value: Any) -> Any:
 def _frozen_layers(value: Any) -> Any:
     """A number of layers, or a share of them below 1."""
     value = yaml.safe_load(value) if isinstance(value, str) else value
-    if (type(value) is int and value >= 0) or (type(value) is float and 0 < value < 1):
+    if _is_number_or_share(value, 0):
         return value
     raise ValueError("a number of layers, or a share of them below 1 is wanted")
+
+
+def _is_number_or_share(value: Any, least: int) -> bool:
+    """Whether it is a number of at least `least`, or a share between 0 and 1."""
+    return value >= least if type(value) is int else type(value) is float and 0 < value < 1
 
 
 Int = Annotated[int, BeforeValidator(_not_bool)]

@@ -47,9 +47,12 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     chance = random.Random(options.seed)
+    measure = measure_memory if options.memory else measure_speed
     with tempfile.TemporaryDirectory() as place:
-        options.model = small_model(options, Path(place))
-        print(json.dumps((measure_memory if options.memory else measure_speed)(options, chance)))
+        folder = Path(place)
+        options.model = small_model(options, folder)
+        write_shards(folder / "in", options.rows, options.shards, chance)
+        print(json.dumps(measure(options, folder, chance)))
 
 
 def small_model(options: argparse.Namespace, folder: Path) -> Path:
@@ -72,16 +75,13 @@ def small_model(options: argparse.Namespace, folder: Path) -> Path:
     return cut
 
 
-def measure_speed(options: argparse.Namespace, chance: random.Random) -> dict[str, object]:
+def measure_speed(options: argparse.Namespace, folder: Path, chance: random.Random) -> dict[str, object]:
     """One worker beside two, and two of which some are killed."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        write_shards(folder / "in", options.rows, options.shards, chance)
-        seconds_1, _ = score(options, folder, "one", workers=1)
-        seconds_2, _ = score(options, folder, "two", workers=2)
-        moments = sorted(chance.uniform(0, seconds_2) for _ in range(options.kills))
-        _, kills = score(options, folder, "killed", workers=2, moments=moments)
-        contents = [read_shards(folder / name) for name in ("one", "two", "killed")]
+    seconds_1, _ = score(options, folder, "one", workers=1)
+    seconds_2, _ = score(options, folder, "two", workers=2)
+    moments = sorted(chance.uniform(0, seconds_2) for _ in range(options.kills))
+    _, kills = score(options, folder, "killed", workers=2, moments=moments)
+    contents = [read_shards(folder / name) for name in ("one", "two", "killed")]
     return {
         "rows": options.rows,
         "seconds_1": seconds_1,
@@ -92,13 +92,10 @@ def measure_speed(options: argparse.Namespace, chance: random.Random) -> dict[st
     }
 
 
-def measure_memory(options: argparse.Namespace, chance: random.Random) -> dict[str, float]:
+def measure_memory(options: argparse.Namespace, folder: Path, _: random.Random) -> dict[str, object]:
     """What two workers take of memory for the rows."""
     peaks: dict[int, int] = {}
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        write_shards(folder / "in", options.rows, options.shards, chance)
-        seconds, _ = score(options, folder, "two", workers=2, peaks=peaks)
+    seconds, _kills = score(options, folder, "two", workers=2, peaks=peaks)
     return {"rows": options.rows, "seconds": seconds, "worker_mb": max(peaks.values()) / 1e6}
 
 

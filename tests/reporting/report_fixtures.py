@@ -57,15 +57,7 @@ def make_metrics(names: tuple[str, ...] = ("heldout", "other")) -> Metrics:
     return Metrics(
         eval={name: figures(pairs) for name, pairs in sets.items()},
         train={
-            **{
-                "pairs": 100,
-                "degenerate": 20,
-                "steps": 10,
-                "kept_step": 10,
-                "layers": 2,
-                "frozen_layers": 0,
-                "device": "cpu",
-            },
+            **{"pairs": 100, "degenerate": 20, "steps": 10, "kept_step": 10, "layers": 2, "device": "cpu"},
             **{"precision": "fp32", "step_downs": [], "device_problems": []},
         },
         training_curve=[
