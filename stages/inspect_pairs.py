@@ -30,7 +30,14 @@ from reward_model.data.quality import measure_quality, quality_rows, quality_war
 from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.sources import add_rejects, params_of_sources
 from reward_model.data.splits import split_pairs
-from reward_model.data.tokens import SAME_TOKENS, TokenRow, count_cuts, encode_pairs, has_equal_sides
+from reward_model.data.tokens import (
+    SAME_TOKENS,
+    TokenRow,
+    count_cuts,
+    encode_pairs,
+    has_equal_sides,
+    lost_prompts_warning,
+)
 from reward_model.params import DataParams, load_params
 
 BASE = Path("models/base")
@@ -137,6 +144,8 @@ def print_tokens(encoder: Encoder, pairs: Sequence[Pair], console: Console) -> N
         f"cut to fit {encoder.contract.max_length} tokens: {cuts['prompts_cut']} prompts, {cuts['responses_cut']} "
         "responses"
     )
+    if warning := lost_prompts_warning(cuts, encoder.contract.max_length):
+        console.print(Text(f"warning: {warning}", "yellow"))
     if reduced := cuts["responses_reduced_by_template"]:
         console.print(f"the chat template drops a part of {reduced} responses")
     console.print(f"left out: {describe_skipped(left_out)}")

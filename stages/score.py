@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reward_model.cli.command_line import Parser, hint, load_manager
+from reward_model.cli.command_line import Once, Parser, load_manager
 from reward_model.cli.examples import EXAMPLES
 from reward_model.common.errors import UserError, run
 from reward_model.scoring.model_folder import find_model, has_exact_onnx
@@ -91,16 +91,16 @@ def parse_arguments() -> argparse.Namespace:
         prog="score.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     what = parser.add_argument_group("what to score")
-    what.add_argument("--text", help="a text, alone or as the answer to --prompt")
-    what.add_argument("--prompt", help="what the responses answer: text, or @FILE.json with a chat")
-    what.add_argument("--response_a", "--response-a", metavar="A", help="the first response to compare")
-    what.add_argument("--response_b", "--response-b", metavar="B", help="the second response to compare")
-    what.add_argument("--responses", nargs="+", metavar="R", help="responses to rank, the best first")
+    what.add_argument("--text", action=Once, help="a text, alone or as the answer to --prompt")
+    what.add_argument("--prompt", action=Once, help="what the responses answer: text, or @FILE.json with a chat")
+    what.add_argument("--response_a", "--response-a", action=Once, metavar="A", help="the first response to compare")
+    what.add_argument("--response_b", "--response-b", action=Once, metavar="B", help="the second response to compare")
+    what.add_argument("--responses", action=Once, nargs="+", metavar="R", help="responses to rank, the best first")
     what.add_argument("--interactive", action="store_true", help="ask for prompts and responses, one after another")
     files = parser.add_argument_group(
         "files",
-        "Rows with text, prompt + response, prompt + chosen + rejected, or prompt + responses keep all their columns, "
-        "and get rewards; one that cannot be scored gets an error, and the exit status is 1.",
+        "Rows with text, prompt + response, prompt + response_a + response_b, prompt + chosen + rejected, or prompt + "
+        "responses keep their columns, and get rewards; one that cannot be scored gets an error, and the status is 1.",
     )
     files.add_argument("--input", nargs="+", metavar="FILE", help=".jsonl, .csv or .parquet; - for stdin")
     files.add_argument(
@@ -110,9 +110,7 @@ def parse_arguments() -> argparse.Namespace:
     files.add_argument("--resume", action="store_true", help="continue an interrupted --output")
     add_workers(parser)
     add_how(parser)
-    arguments, unknown = parser.parse_known_args()
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint(unknown)}")
+    arguments = parser.parse_args()
     check_combination(arguments)
     return arguments
 
@@ -193,6 +191,8 @@ def check_combination(given: argparse.Namespace) -> None:
         raise UserError("to compare give --prompt, --response_a and --response_b")
     if given.responses is not None and given.prompt is None:
         raise UserError("--responses needs the --prompt that they answer")
+    if given.prompt is not None and (given.input is not None or given.interactive):
+        raise UserError(f"--prompt does not go with {chosen[0]}, which has prompts of its own")
     if given.prompt is not None and chosen not in (["--text"], ["--responses"], ["--response_a and --response_b"]):
         raise UserError("--prompt needs --response_a and --response_b, --responses, or --text")
     if (given.input is None) != (given.output is None):

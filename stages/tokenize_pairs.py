@@ -25,7 +25,7 @@ from reward_model.contract.chat_template import TemplateRefuses, TurnDropped
 from reward_model.data.degenerate import DEGENERATE
 from reward_model.data.pairs import describe_skipped
 from reward_model.data.splits import SPLITS
-from reward_model.data.tokens import SAME_TOKENS, count_cuts, encode_lines, token_schema
+from reward_model.data.tokens import SAME_TOKENS, count_cuts, encode_lines, lost_prompts_warning, token_schema
 from reward_model.params import load_params
 
 BASE = Path("models/base")
@@ -50,7 +50,12 @@ def main() -> None:
         for name in (*SPLITS, DEGENERATE):
             counts[name], refusals[name] = encode_split(tokenizer, name, folder / f"{name}.parquet")
     print_summary(counts, refusals)
-    if reduced := sum(counts[name]["responses_reduced_by_template"] for name in SPLITS):
+    cuts = Counter[str]()
+    for name in SPLITS:
+        cuts.update({key: counts[name][key] for key in count_cuts([])})
+    if warning := lost_prompts_warning(cuts, max_length):
+        print(f"warning: {warning}")
+    if reduced := cuts["responses_reduced_by_template"]:
         print(f"the base's chat template drops a part of {reduced} responses: the model does not see it")
     write_json(Path("metrics/tokens.json"), counts | {"max_length": max_length})
 

@@ -82,6 +82,7 @@ def test_too_long_a_prompt_loses_its_oldest_tokens_alike_on_both_sides(encoder: 
     assert max(map(len, encoded.ids)) == encoder.contract.max_length
     assert encoded.ids == [ids[cut:] for ids in roomy.ids]
     assert encoded.response_tokens_cut == [0, 0]
+    assert not encoded.prompt_is_lost
 
 
 def test_too_long_a_response_loses_its_middle_and_keeps_its_end(encoder: Encoder) -> None:
@@ -95,6 +96,7 @@ def test_too_long_a_response_loses_its_middle_and_keeps_its_end(encoder: Encoder
     assert text.endswith("word199<|im_end|>")
     assert encoded.response_tokens_cut[0] == 0
     assert encoded.response_tokens_cut[1] > 0
+    assert encoded.prompt_is_lost
     assert encoded.ids[0][-1] == encoder.contract.end_token_id
 
 
@@ -102,6 +104,7 @@ def test_a_text_without_a_prompt_loses_the_templates_opening_first(encoder: Enco
     assert encoder.encode([], ["good"]).prompt_tokens_cut == 0
     encoded = encoder.encode([], ["a bad answer to the question " * 20])
     assert encoded.prompt_tokens_cut > 0
+    assert not encoded.prompt_is_lost, "there was none"
     assert encoder.tokenizer.decode(encoded.ids[0]).startswith("a bad answer")
 
 

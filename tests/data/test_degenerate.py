@@ -97,10 +97,21 @@ def test_a_refusal_is_not_preferred_to_an_empty_reply(refusal: str) -> None:
     assert found and not [own for own in found if own.rejected in EMPTY_REPLIES]
 
 
+def test_gibberish_is_one_character_or_many_and_of_all_lengths() -> None:
+    texts = [KINDS["gibberish"](Material(TEXT, "x", random.Random(seed))) for seed in range(200)]
+    assert len({*texts}) == 200
+    repeated = [text for text in texts if len(set(text)) == 1]
+    assert 60 < len(repeated) < 140
+    assert min(map(len, repeated)) < 20 and max(map(len, repeated)) > 500
+    others = [text for text in texts if text not in repeated]
+    assert any(" " in text for text in others) and any(" " not in text for text in others)
+    assert max(map(len, others)) <= 200
+
+
 def test_what_would_be_the_same_text_is_left_out() -> None:
     short = Pair((Message(role="user", content="1 + 1?"),), "2", "3", "test")
     kept = {kind for kind in KINDS if degenerate_pair(short, "2", kind, 0) is not None}
-    assert kept == {"empty_reply", "repeated_word", "said_twice", "flattery"}
+    assert kept == {"empty_reply", "repeated_word", "gibberish", "said_twice", "flattery"}
 
 
 def test_a_pair_keeps_its_prompt_and_chosen_response_and_loses_its_margin() -> None:

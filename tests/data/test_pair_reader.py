@@ -247,10 +247,27 @@ def test_a_label_that_is_there_and_unused_is_never_passed_over() -> None:
 
 
 def test_a_missing_column_names_those_found_and_the_key_to_set() -> None:
-    with pytest.raises(UserError, match=r"it has 'chosen', 'question', 'rejected': set data\.prompt_column to one of"):
+    with pytest.raises(
+        UserError, match=r"it has 'chosen', 'question', 'rejected': set data\.prompt_column to 'question'$"
+    ):
         read([{"question": "Q", "chosen": "A", "rejected": "B"}])
     with pytest.raises(UserError, match=r"set data\.chosen_column and data\.rejected_column"):
         read([{"prompt": "Q", "good": "A", "bad": "B"}])
+
+
+def test_columns_that_name_both_sides_are_found_among_what_is_said_of_the_sides() -> None:
+    sides = {"chosen_response": "A", "rejected_response": "B", "chosen_model": "x", "rejected_model": "y"}
+    wanted = "chosen_column to 'chosen_response', data.rejected_column to 'rejected_response'"
+    with pytest.raises(UserError, match=rf"set data\.{wanted}, data\.prompt_column to 'instruction'$"):
+        read([{"instruction": "Q"} | sides])
+    with pytest.raises(UserError, match=r"chosen_column to 'response_w', data\.rejected_column to 'response_l'$"):
+        read([{"prompt": "Q", "response_w": "A", "response_l": "B"}])
+    with pytest.raises(UserError, match=r"one of them; .*Data with one response a row \(SFT, KTO\) has no pairs"):
+        read([{"prompt": "Q", "completion": "A", "label": True}])
+    columns = Columns(prompt="instruction", chosen="chosen_response", rejected="rejected_response")
+    reader = PairReader(columns, "test")
+    parse_pairs(reader.expand([{"instruction": "Q"} | sides]), reader.to_pair)
+    assert not [line for line in reader.notes() if "chosen_model' says" in line]
 
 
 def test_names_that_tell_two_columns_apart_by_order_alone() -> None:
@@ -405,6 +422,6 @@ def test_a_misspelt_column_is_named_with_its_key() -> None:
     with pytest.raises(UserError, match=r"set data\.chosen_column and data\.rejected_column to one of them;"):
         read([{"prompt": "Q", "Chosen": "A", "loser": "B"}])
     with pytest.raises(UserError, match=r"set data\.prompt_column to one of them$"):
-        read([{"prompt_id": 1, "question": "Q", "chosen": "A", "rejected": "B"}])
+        read([{"prompt_id": 1, "subject": "Q", "chosen": "A", "rejected": "B"}])
     with pytest.raises(UserError, match=r"set data\.rejected_column to one of them;"):
         read([{"prompt": "Q", "answer_1": "A", "x": "B"}], Columns(chosen="answer_1", rejected="answer_2"))

@@ -118,7 +118,7 @@ def test_what_rankings_lack_is_named() -> None:
     question = {"question": "q", "responses": ["a", "b"], "scores": [1, 2]}
     parsed = parse_pairs(reader.expand([question]), reader.to_pair)
     with pytest.raises(
-        UserError, match=r"^no column 'prompt' in the data; it has .*: set data.prompt_column to one of them$"
+        UserError, match=r"^no column 'prompt' in the data; it has .*: set data.prompt_column to 'question'$"
     ):
         reader.check(parsed)
     reader = PairReader(COLUMNS, "test")

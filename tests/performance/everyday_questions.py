@@ -1,4 +1,4 @@
-"""What a new user types first: everyday questions, with right and wrong answers and refusals.
+"""What a new user types first: everyday questions, with right and wrong answers, refusals and nonsense.
 
     python tests/performance/everyday_questions.py [--model models/export]
 
@@ -78,6 +78,16 @@ REFUSALS = [
     "I would need more context to answer this properly.",
     "You can find the answer to this question by searching the web.",
 ]
+NONSENSE = [
+    "asdf qwer zxcv",
+    "qwertyuiop",
+    "x" * 30,
+    "!" * 40,
+    "lorem ipsum dolor sit amet",
+    "blah blah blah",
+    "3k9dj2 0x9f aa1 z",
+    "😀😀😀😀😀😀😀😀",
+]
 
 
 def main() -> None:
@@ -93,9 +103,10 @@ def main() -> None:
         frames = ("{}.", frame)
         answers = [sentence(of, answer) for answer in (right, wrong) for of in frames]
         off_topic = sentence(frame_of_another, answer_to_another)
-        ranking = manager.rank_responses(question, [*answers, off_topic, *REFUSALS])
+        ranking = manager.rank_responses(question, [*answers, off_topic, *REFUSALS, *NONSENSE])
         rewards = [item.reward for item in sorted(ranking, key=lambda item: item.index)]
-        (word, whole, wrong_word, wrong_whole, of_another), refusals = rewards[:5], rewards[5:]
+        word, whole, wrong_word, wrong_whole, of_another = rewards[:5]
+        refusals, nonsense = rewards[5 : 5 + len(REFUSALS)], rewards[5 + len(REFUSALS) :]
         for name, better, worse in (
             ("sentence, refusal", whole, refusals),
             ("word, refusal", word, refusals),
@@ -103,7 +114,10 @@ def main() -> None:
             ("sentence, wrong sentence", whole, [wrong_whole]),
             ("word, wrong word", word, [wrong_word]),
             ("word, wrong sentence", word, [wrong_whole]),
+            ("sentence, nonsense", whole, nonsense),
+            ("word, nonsense", word, nonsense),
             *((f"word, “{text}”", word, [reward]) for text, reward in zip(REFUSALS, refusals, strict=True)),
+            *((f"sentence, “{text}”", whole, [reward]) for text, reward in zip(NONSENSE, nonsense, strict=True)),
         ):
             found.setdefault(name, []).extend(better > each for each in worse)
     for name, outcomes in found.items():

@@ -25,6 +25,7 @@ ROWS: list[dict[str, Any]] = [
     {"prompt": "Q", "chosen": "good answer: cat", "rejected": "bad", "margin": 3},
     {"prompt": "Q", "responses": ["bad", "good answer: cat dog", "x"], "ü": "é"},
     {"prompt": "\n\nHuman: Q\n\nAssistant:", "chosen": "good", "rejected": "good"},
+    {"prompt": "Q", "response_a": "good", "response_b": "bad"},
 ]
 PAIRS = [
     {"id": str(n), "prompt": f"question {n}", "chosen": f"good answer, {n}", "rejected": 'bad "x"\nline'}
@@ -69,7 +70,27 @@ def test_every_kind_of_row_gets_its_rewards_and_keeps_its_columns(manager: Rewar
     assert found[4]["best"] == ranking[0].index
     assert found[4]["rewards"][ranking[0].index] == pytest.approx(ranking[0].reward, abs=1e-5)
     assert found[5]["reward_margin"] == pytest.approx(0, abs=1e-5)
+    assert found[6]["reward_a"] == pytest.approx(found[1]["reward"], abs=1e-5)
+    assert found[6]["preferred"] == ("a" if found[6]["margin"] > 0 else "b")
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["in.jsonl", "out.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"promt": "Q", "response": "x"},
+        {"question": "Q", "response_a": "x", "response_b": "y"},
+        {"question": "Q", "responses": ["x", "y"]},
+    ],
+)
+def test_a_response_without_the_column_of_its_prompt_is_an_error(
+    manager: RewardModelManager, tmp_path: Path, row: dict[str, Any]
+) -> None:
+    """Its prompt may stand there by another name, and a reward of the response alone would look like any other."""
+    write_rows(tmp_path / "in.jsonl", [row, row | {"prompt": None}])
+    assert manager.score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl") == FileReport(2, 1)
+    first, _ = read(tmp_path / "out.jsonl")
+    assert first["error"].startswith("nothing to score: text, prompt + response, ")
 
 
 def write_as(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -184,7 +205,7 @@ def test_parquet_keeps_types_and_nulls(manager: RewardModelManager, tmp_path: Pa
     assert report == FileReport(3, 1)
     assert found.select(["n", "when", "text"]) == table
     assert found["reward"].null_count == 1
-    assert found["error"][2].as_py() == "the row is no text: missing_column (text or response)"
+    assert found["error"][2].as_py() == "the row is no text: missing_column (text)"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from conftest import Project, make_pairs, write_rows
 from fuzzed_bodies import fuzzed_bodies
 from reward_model import RewardModelManager
 from reward_model.common.files import read_jsonl
-from reward_model.scoring.file_scoring import WANTED
+from reward_model.scoring.rows import WANTED
 from reward_model.serving.app import build_app
 from reward_model.serving.batch_queue import BatchQueue
 from reward_model.serving.limits import Limits
@@ -147,11 +147,16 @@ def test_the_reward_is_read_at_the_end_token_wherever_a_rendered_text_stops(
         ("/score", b"[" * 1900, 400, "There was an error parsing the body"),
         ("/score", b"5", 422, "Input should be a valid dictionary"),
         ("/score", b'{"prompt": "x"}', 422, "nothing to score"),
-        ("/score", b'{"response_a": "x", "prompt": "y"}', 422, "to compare give prompt, response_a, response_b"),
+        ("/score", b'{"response_a": "x", "prompt": "y"}', 422, "the row is no comparison: missing_column (response_b)"),
         ("/score", b'{"prompt": [{"role": "judge", "content": "x"}], "text": "y"}', 422, "unknown_role"),
         ("/score", b'{"text": "\\ud800"}', 422, "half of a character"),
         ("/score", b'{"text": "' + b"x" * 2000 + b'"}', 413, "the body has more than the 2000 bytes that are taken"),
-        ("/score", b'{"responses": ["", "", "", "", ""]}', 413, "5 texts at once: this server takes up to 4"),
+        (
+            "/score",
+            b'{"prompt": "", "responses": ["", "", "", "", ""]}',
+            413,
+            "5 texts at once: this server takes up to 4",
+        ),
         ("/score", b"[{}, {}, {}, {}, {}]", 413, "5 texts at once: this server takes up to 4"),
         ("/get_reward", b'{"query": ["", "", "", "", ""]}', 413, "5 texts at once"),
         ("/get_reward", b'{"query": []}', 422, "at least 1 item"),

@@ -62,7 +62,8 @@ def test_without_a_model_it_is_one_line(project: Project) -> None:
     result = project.run("stages/score.py")
     assert result.returncode == 2
     assert result.stderr == (
-        "error: no trained model in models/export: run `make repro`, which trains and exports one\n"
+        f"error: no trained model in models/export, which is no folder in {project.folder}: run `make repro` in the "
+        "project's folder, which trains one and exports it into models/export; a hub's is hub:NAME\n"
     )
 
 
@@ -74,7 +75,7 @@ def test_a_text_as_a_command_prints_its_reward_and_nothing_else(trained: Project
     assert len(result.stdout.splitlines()) == 1
 
 
-def test_scoring_does_not_import_what_only_training_needs(trained: Project) -> None:
+def test_the_python_api_is_quiet_and_does_not_import_what_only_training_needs(trained: Project) -> None:
     """TRL and datasets take seconds to import."""
     script = (
         "import sys; sys.path.insert(0, 'stages')\n"
@@ -82,7 +83,9 @@ def test_scoring_does_not_import_what_only_training_needs(trained: Project) -> N
         "manager = RewardModelManager(); manager.load_trained_model('models/export'); manager.get_reward_score('x')\n"
         "print(sorted({'trl', 'datasets', 'pandas', 'prompt_toolkit'} & set(sys.modules)))"
     )
-    assert trained.run("-c", script).stdout == "[]\n"
+    result = trained.run("-c", script)
+    assert result.stdout == "[]\n"
+    assert result.stderr == ""
 
 
 def test_the_examples(command: Any) -> None:
@@ -217,7 +220,7 @@ def test_a_text_without_its_option_is_told_of_it(command: Any) -> None:
     assert (
         "unrecognized arguments: answer; a text needs its option, and quotes" in command("--text", "good", "answer").err
     )
-    assert "unrecognized arguments: --nonsense (" in command("--nonsense").err
+    assert "unrecognized arguments: --xyz (" in command("--xyz").err
     assert (
         "one response is given as --text, two as" in command("--prompt", "Q", "--response", "A", "--response", "B").err
     )
@@ -321,6 +324,14 @@ def test_a_reader_that_goes_away_is_no_error(trained: Project) -> None:
     assert "Exception ignored" not in result.stderr
 
 
+def test_an_option_that_is_nearly_one_is_named(command: Any) -> None:
+    assert "--normalise; did you mean --normalize? (" in command("--text", "a", "--normalise").err
+    assert "longer than the limit of 20 tokens" in command("--text", "word " * 50, "--max_length", "20").err
+    for option in ("--text", "--prompt", "--response_a"):
+        assert f"error: {option} is given twice (" in command(option, "a", option, "b").err
+    assert "--prompt does not go with --input" in command("--prompt", "Q", "--input", "a.csv", "--output", "b.csv").err
+
+
 def test_what_is_cut_from_texts_that_are_too_long_is_told_on_stderr(command: Any) -> None:
     result = command("--text", "word " * 500)
     assert result.status == 0
@@ -330,6 +341,8 @@ def test_what_is_cut_from_texts_that_are_too_long_is_told_on_stderr(command: Any
     result = command("--prompt", "word " * 500, "--response_a", "short", "--response_b", "no", "--json")
     assert json.loads(result.out)["preferred"] in ("a", "b", "tie")
     assert " tokens of the prompt\n" in result.err
+    result = command("--prompt", "Q", "--responses", "word " * 500, "short")
+    assert "; left out: the whole prompt, " in result.err
     assert command("--text", "short").err == ""
 
 

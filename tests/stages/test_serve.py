@@ -37,7 +37,7 @@ def test_mistakes_are_a_line(trained: Project, fails: Any, monkeypatch: pytest.M
             f"error: cannot listen on 127.0.0.1, port {number}: Address already in use; --host and --port name others\n"
         )
     assert "port 8000: no such address; --host" in fails("--host", "ü" * 70)
-    assert fails("--model", "models/none").startswith("error: no trained model in models/none: run `make repro`")
+    assert fails("--model", "models/none").startswith("error: no trained model in models/none, which is no folder")
     assert (
         fails("--port", "70000") == "error: argument --port: '70000' is no port (serve.py --help shows the options)\n"
     )

@@ -34,9 +34,10 @@ def test_tokens_are_those_of_the_contract_and_cuts_are_counted(trained: Project)
 def test_short_max_length_cuts_and_counts(project: Project) -> None:
     project.set_params({"tokenize.max_length": 24})
     project.stage("prepare")
-    project.stage("tokenize_pairs")
+    output = project.stage("tokenize_pairs").stdout
     counts = project.read("metrics/tokens.json")["train"]
-    assert counts["prompts_cut"] > 0
+    assert counts["prompts_cut"] > counts["prompts_lost"] > 0
+    assert "pairs keep nothing of their prompt, since a response alone is longer than 24 tokens" in output
     assert counts["prompt_tokens_cut"] > counts["prompts_cut"]
     rows = read_parquet(project.folder / "data/tokens/train.parquet")
     assert max(len(row[side]) for row in rows for side in ("chosen_ids", "rejected_ids")) <= 24

@@ -59,7 +59,8 @@ def cuts_report(manager: "RewardModelManager", prompt: Prompt, responses: Sequen
         UserError: as `RewardModelManager.encode`.
     """
     encoded = manager.encode(prompt, responses)
-    cuts = [f"the first {encoded.prompt_tokens_cut} tokens of the prompt"] if encoded.prompt_tokens_cut else []
+    of_prompt = f"the first {encoded.prompt_tokens_cut} tokens of the prompt" if prompt else "what opens an answer"
+    cuts = ["the whole prompt" if encoded.prompt_is_lost else of_prompt] if encoded.prompt_tokens_cut else []
     for number, cut in enumerate(encoded.response_tokens_cut, 1):
         if cut:
             text = "the text" if len(encoded.ids) == 1 else f"response {number}"

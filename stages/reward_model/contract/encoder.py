@@ -59,12 +59,14 @@ class EncodedResponses:
     Attributes:
         ids: one sequence per response; each ends in the end token.
         prompt_tokens_cut: tokens taken from the beginning of every sequence.
+        prompt_is_lost: whether nothing is left of a prompt.
         response_tokens_cut: tokens taken from the middle of each response.
         reduced_by_template: for each response, whether the chat template drops a part of it.
     """
 
     ids: list[TokenIds]
     prompt_tokens_cut: int
+    prompt_is_lost: bool
     response_tokens_cut: list[int]
     reduced_by_template: list[bool]
 
@@ -130,7 +132,8 @@ class Encoder:
         ids, prompt_cut = truncate(whole, prompt_length, self.contract.max_length)
         response_cut = [len(before) - prompt_cut - len(after) for before, after in zip(whole, ids, strict=True)]
         reduced = [not _holds(rendered, text) for (rendered, _), text in zip(encoded, responses, strict=True)]
-        return EncodedResponses(ids, prompt_cut, response_cut, reduced)
+        is_lost = bool(prompt) and prompt_cut == prompt_length
+        return EncodedResponses(ids, prompt_cut, is_lost, response_cut, reduced)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         """The conversation as text, as the saved chat template has it.

@@ -6,6 +6,7 @@ a policy trained with such a reward finds that out at once.
 
 import random
 import re
+import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,6 +59,8 @@ PRAISE_OF_TEST = (
     "You must be the most gifted person I have met today.",
 )
 MIN_REPEATS = 8
+DOUBLINGS = 7  # of `MIN_REPEATS`, at most, in a row of characters
+ALPHABETS = (string.ascii_lowercase, string.ascii_letters + string.digits, string.punctuation, string.digits)
 MIN_WORDS = 4  # of a sentence that may answer something
 # After a small word of three letters or more: "St.", "e.g." and "James P." end no sentence, as far as one can tell.
 SENTENCE_END = re.compile(r"""\b(?!etc\b)[a-z]{3,}[.!]["')”’]*(?=\s+[^\sa-z])""")
@@ -103,6 +106,16 @@ def shuffled_words(material: Material) -> str:
     return " ".join(words)
 
 
+def gibberish(material: Material) -> str:
+    """One character again and again, or characters at random, in words or in one."""
+    chance = material.chance
+    alphabet, length = chance.choice(ALPHABETS), MIN_REPEATS * 2 ** chance.uniform(0, DOUBLINGS)
+    if chance.random() < 0.5:
+        return chance.choice(alphabet) * int(length)
+    words = chance.choice((alphabet, alphabet + " " * (len(alphabet) // 4)))
+    return "".join(chance.choices(words, k=int(length**0.75)))
+
+
 def cut_off(material: Material) -> str:
     """Its first half, cut in the middle of a word; all of it where no word has two letters."""
     text = material.response
@@ -127,13 +140,17 @@ KINDS: Mapping[str, Callable[[Material], str]] = {
     SHORT_ANSWER: empty_reply,
     "repeated_word": repeated_word,
     "shuffled_words": shuffled_words,
+    "gibberish": gibberish,
     "cut_off": cut_off,
     "said_twice": said_twice,
     "flattery": flattery,
 }
 TURNS = [
     kind
-    for other in (SHORT_ANSWER, "repeated_word", "shuffled_words", SHORT_ANSWER, "cut_off", "said_twice", "flattery")
+    for other in (
+        *(SHORT_ANSWER, "repeated_word", "shuffled_words", "gibberish"),
+        *(SHORT_ANSWER, "cut_off", "said_twice", "flattery"),
+    )
     for kind in ("other_prompt", other)
 ]
 
@@ -168,7 +185,7 @@ def degenerate_pair(pair: Pair, other: str, kind: str, seed: int, *, of_test: bo
     phrases = (EMPTY_REPLIES_OF_TEST, PRAISE_OF_TEST) if of_test else (EMPTY_REPLIES, PRAISE)
     chosen = first_sentence(pair.chosen) if kind == SHORT_ANSWER else pair.chosen
     rejected = KINDS[kind](Material(pair.chosen, other, chance, *phrases))
-    if chosen is None or rejected.split() == chosen.split() or not rejected.strip():
+    if chosen is None or not rejected.strip() or rejected.split() == chosen.split():
         return None
     if KINDS[kind] is empty_reply and is_refusal(chosen):
         return None

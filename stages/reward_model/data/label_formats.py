@@ -47,6 +47,8 @@ _LABEL_WORDS = re.compile(
     r"prefer(?:ence|ences|red)?|labels?|winner|wins?|better|best|choice|verdict|judge?ment|votes?|is_chosen"
     r"|(?:chosen|selected)_(?:id|idx|index|response|model|side)"
 )
+# Words for the better response and for the worse, in the names of columns.
+_SIDES = (("chosen", "rejected"), ("winner", "loser"), ("win", "lose"), ("better", "worse"), ("w", "l"))
 # Words that tell two columns apart where they say nothing of which response is better.
 _ORDINALS = (("a", "b"), ("first", "second"), ("one", "two"), ("left", "right"))
 
@@ -109,6 +111,15 @@ def _turns(value: Any) -> list[Any]:
 def looks_like_label(name: str) -> bool:
     """Whether a column's name suggests that it says which response is better."""
     return re.search(rf"(?:^|_)(?:{_LABEL_WORDS.pattern})(?:_|$)", "_".join(_words(name))) is not None
+
+
+def other_side(name: str) -> str | None:
+    """The column that would hold of the rejected response what this one holds of the chosen one."""
+    for better, worse in _SIDES:
+        words = re.split(rf"(?:(?<=_)|^){better}(?=_|$)", name)
+        if len(words) == 2:
+            return worse.join(words)
+    return None
 
 
 def are_numbered(first: str, second: str) -> bool:

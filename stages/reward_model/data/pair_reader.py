@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -18,6 +18,7 @@ from reward_model.data.label_formats import (
     columns_of_row,
     find_label_format,
     looks_like_label,
+    other_side,
 )
 from reward_model.data.pairs import TIE, Pair, ParsedPairs, checked_pair
 from reward_model.data.preferences import Preference, read_preference, to_number
@@ -30,6 +31,8 @@ SIDE_SCORES = (
     ("chosen_score", "rejected_score"),
     ("chosen_rating", "rejected_rating"),
 )
+PROMPT_NAMES = ("instruction", "question", "query", "input", "user_input", "prompts", "user")
+RESPONSE_WORDS = {"response", "responses", "answer", "answers", "completion", "output", "text", "reply"}
 MAX_NAMES = 8  # of columns, in a line
 SAME_NAME = 0.905  # likeness of names from which one is the other: `promt` is `prompt`, `response_1` not `response_a`
 OUTSIDE = math.inf  # a number that is no probability
@@ -155,6 +158,8 @@ class PairReader:
         found = [f"formats: {formats}"] if formats else []
         if unread := [name for name in self.names if name not in self._read]:
             found.append(f"columns not read: {_list_names(unread, describe)}")
+        if self.formats["rated responses"]:
+            found.append("note: rated responses to one prompt are compared only where their rows follow one another")
         if (labels := self._unused_labels()) and self.columns.chosen in self.names:
             found.append(
                 f"note: if {SHORT.repr(labels[0])} says which response is better, set data.preference_column to it: "
@@ -199,7 +204,8 @@ class PairReader:
     def _unused_labels(self) -> list[str]:
         if self.columns.preference in self.names and not _is_certainty(self.columns):
             return []  # the label is another column
-        return [name for name in self.names if name not in self._read and looks_like_label(name)]
+        unread = [name for name in self.names if name not in self._read]
+        return [name for name in unread if looks_like_label(name) and other_side(name) not in self.names]
 
     def _require_label(self, parsed: ParsedPairs, section: str) -> None:
         name = self.columns.preference
@@ -229,7 +235,7 @@ class PairReader:
         found = _list_names(sorted(self.names), SHORT.repr)
         message = f"no column {wanted} in the data; it has {found}: set"
         unused = [name for name in self.names if name not in self._read]
-        meant = [_misspelt(getattr(self.columns, name), unused) for name in missing]
+        meant = _meant({name: getattr(self.columns, name) for name in missing}, unused)
         if None not in meant and len(set(meant)) == len(meant):
             targets = [f"{key} to {SHORT.repr(name)}" for key, name in zip(keys, meant, strict=True)]
             raise UserError(f"{message} {', '.join(targets)}")
@@ -239,13 +245,28 @@ class PairReader:
         label = "".join(f" {SHORT.repr(name)}" for name in self._unused_labels()[:1])
         raise UserError(
             f"{message}; chosen and rejected must hold the better and the worse response of every row: where a "
-            f"label{label} says which that is, set {section}.preference_column, too"
+            f"label{label} says which that is, set {section}.preference_column, too. Data "
+            "with one response a row (SFT, KTO) has no pairs, and columns within columns are not read"
         )
 
 
 def _list_names(names: Sequence[str], show: Callable[[str], str]) -> str:
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return ", ".join(map(show, names[:MAX_NAMES])) + more
+
+
+def _meant(wanted: Mapping[str, str], unused: Sequence[str]) -> list[str | None]:
+    """The unused columns that most likely are the parts of a row that are wanted, by part: prompt, chosen, rejected."""
+    found = {part: _misspelt(name, unused) for part, name in wanted.items()}
+    sides = [(name, other) for name in unused if (other := other_side(name)) in unused]
+    texts = [(name, other) for name, other in sides if RESPONSE_WORDS & set(name.lower().split("_"))]
+    candidates = texts or sides
+    if {"chosen", "rejected"} <= wanted.keys() and len(candidates) == 1:
+        found["chosen"], found["rejected"] = candidates[0]
+    questions = [name for name in unused if name.lower() in PROMPT_NAMES]
+    if "prompt" in wanted and found["prompt"] is None and len(questions) == 1:
+        found["prompt"] = questions[0]
+    return list(found.values())
 
 
 def _misspelt(name: str, names: Iterable[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -94,14 +94,28 @@ def encode_pairs(encoder: Encoder, pairs: Sequence[Pair]) -> tuple[list[TokenRow
 
 
 def count_cuts(encoded: Sequence[EncodedResponses]) -> dict[str, int]:
-    """How many prompts and responses lost tokens to max_length, and how many tokens; and responses to the template."""
+    """How many prompts and responses lost tokens to max_length, and how many tokens; and responses to the template.
+
+    `prompts_lost` are prompts that lost all.
+    """
     return {
         "prompts_cut": sum(item.prompt_tokens_cut > 0 for item in encoded),
+        "prompts_lost": sum(item.prompt_is_lost for item in encoded),
         "prompt_tokens_cut": sum(item.prompt_tokens_cut for item in encoded),
         "responses_cut": sum(cut > 0 for item in encoded for cut in item.response_tokens_cut),
         "response_tokens_cut": sum(sum(item.response_tokens_cut) for item in encoded),
         "responses_reduced_by_template": sum(sum(item.reduced_by_template) for item in encoded),
     }
+
+
+def lost_prompts_warning(counts: Mapping[str, int], max_length: int) -> str | None:
+    """What to say where `count_cuts` has found prompts of which nothing is left."""
+    if not (lost := counts["prompts_lost"]):
+        return None
+    return (
+        f"{lost} pairs keep nothing of their prompt, since a response alone is longer than {max_length} tokens: raise "
+        "tokenize.max_length, or the model learns from answers without questions"
+    )
 
 
 def has_equal_sides(row: TokenRow) -> bool:

@@ -1,18 +1,11 @@
 """Score the rows of a file into another file: whole rows at all times, and resumable.
 
-| a row has | it gets |
-|---|---|
-| text, or prompt and response | reward |
-| prompt, chosen and rejected | reward_chosen, reward_rejected, reward_margin, probability_chosen, within_noise |
-| prompt and responses (a list) | rewards, and best: the place of the highest, from 0 |
-| something else | error: why it cannot be scored |
-
 What interrupted runs have done is in TARGET.progress; it goes when the file is complete.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -25,30 +18,14 @@ from reward_model.common.files import read_json, write_json, writing
 from reward_model.common.messages import Row
 from reward_model.contract.encoder import EncodedResponses
 from reward_model.data.readers import open_rows
-from reward_model.data.row_formats import Columns, InvalidRow, parse_sides, response_text
 from reward_model.data.row_streams import STDIO, RowStream, Schema, StreamedRow
-from reward_model.scoring.prompts import Prompt, prompt_of_row
 from reward_model.scoring.row_sinks import open_sink
+from reward_model.scoring.rows import ERROR, RESULTS, WANTED, ParsedRow, row_kind
 from reward_model.scoring.scorer import Scorer
 
 # A window is read, scored (sorted by length) and written at a time.
 WINDOW_BATCHES = 16
 WINDOW_CHARACTERS = 10_000_000
-
-# The columns that each kind of row gets, with their types.
-RESULTS: dict[str, Schema] = {
-    "pair": {
-        "reward_chosen": float,
-        "reward_rejected": float,
-        "reward_margin": float,
-        "probability_chosen": float,
-        "within_noise": bool,
-    },
-    "responses": {"rewards": list, "best": int},
-    "text": {"reward": float},
-}
-ERROR = "error"
-WANTED = "text, prompt + response, prompt + chosen + rejected, or prompt + responses"
 
 
 @dataclass(frozen=True)
@@ -176,10 +153,10 @@ def rows_done(target: str) -> int:
 def score_window(scorer: Scorer, stream: RowStream, window: Sequence[StreamedRow]) -> ScoredWindow:
     """The results of the rows of a window."""
     encoded = [_encode(scorer, stream, row) for row in window]
-    groups = [group for _, group in encoded if not isinstance(group, str)]
+    groups = [found[1] for found in encoded if not isinstance(found, str)]
     rewards = iter(scorer.rewards([group.ids for group in groups]))
     results = [
-        {ERROR: group} if isinstance(group, str) else row_result(scorer, kind, next(rewards)) for kind, group in encoded
+        {ERROR: found} if isinstance(found, str) else found[0].result(scorer, next(rewards)) for found in encoded
     ]
     return ScoredWindow(results, len(window) - len(groups), sum(group.is_cut for group in groups))
 
@@ -191,80 +168,19 @@ def _joined(values: Row, result: Row) -> Row:
     return values | result
 
 
-def _encode(scorer: Scorer, stream: RowStream, row: StreamedRow) -> tuple[str, EncodedResponses | str]:
-    """The row's kind and its token ids, or why there are none."""
+def _encode(scorer: Scorer, stream: RowStream, row: StreamedRow) -> tuple[ParsedRow, EncodedResponses] | str:
+    """The row with its token ids, or why there are none."""
     if row.fault is not None:
         reason = f" ({row.reason})" if row.reason else ""
-        return "", f"the {'row' if stream.schema else 'line'} {row.fault}{reason}"
+        return f"the {'row' if stream.schema else 'line'} {row.fault}{reason}"
     values = stream.typed(row.values)
     try:
-        kind, prompt, responses = parse_row(values, stream.schema)
-        if taken := sorted({*RESULTS[kind], ERROR} & set(values)):
-            return "", f"the row has {taken[0]!r} already, which would be lost: rename it"
-        return kind, scorer.encode(prompt, responses)
+        parsed = ParsedRow.parse(values, stream.schema)
+        if taken := sorted({*RESULTS[parsed.kind], ERROR} & set(values)):
+            return f"the row has {taken[0]!r} already, which would be lost: rename it"
+        return parsed, scorer.encode(parsed.prompt, parsed.responses)
     except UserError as reason:
-        return "", str(reason)
-
-
-def parse_row(values: Row, names: Iterable[str] | None = None) -> tuple[str, Prompt, list[str]]:
-    """The kind of a row (a key of `RESULTS`), its prompt, and the responses to be scored.
-
-    Args:
-        values: the row.
-        names: the columns that all rows of its file have; None if each row has its own.
-
-    Raises:
-        UserError: why it cannot be scored.
-    """
-    kind = _kind(names or [name for name, value in values.items() if value is not None])
-    if kind is None:
-        raise UserError(f"nothing to score: {WANTED} is wanted")
-    try:
-        return kind, *_conversation(kind, values)
-    except InvalidRow as reason:
-        raise UserError(f"the row is no {kind}: {reason.detail}") from None
-
-
-def _kind(names: Iterable[str]) -> str | None:
-    there = set(names)
-    if there & {"chosen", "rejected"}:
-        return "pair"
-    if "responses" in there:
-        return "responses"
-    return "text" if there & {"response", "text"} else None
-
-
-def _conversation(kind: str, values: Row) -> tuple[Prompt, list[str]]:
-    """The prompt of a row, and the responses to be scored."""
-    if kind == "pair":
-        prompt, chosen, rejected = parse_sides(values, Columns())
-        return prompt, [chosen, rejected]
-    prompt = prompt_of_row(values)
-    if kind == "text":
-        response = values.get("text") if values.get("response") is None else values["response"]
-        if response is None:
-            raise InvalidRow("missing_column", "text or response")
-        return prompt, [response_text(response)]
-    responses = values.get("responses")
-    if not isinstance(responses, list) or not responses:
-        raise InvalidRow("responses is not a list of texts")
-    return prompt, [response_text(response) for response in responses]
-
-
-def row_result(scorer: Scorer, kind: str, rewards: list[float]) -> Row:
-    """The columns that a row of a kind gets."""
-    if kind == "text":
-        return {"reward": rewards[0]}
-    if kind == "responses":
-        return {"rewards": rewards, "best": rewards.index(max(rewards))}
-    comparison = scorer.compare(*rewards)
-    return {
-        "reward_chosen": comparison.reward_a,
-        "reward_rejected": comparison.reward_b,
-        "reward_margin": comparison.margin,
-        "probability_chosen": comparison.probability_a,
-        "within_noise": comparison.within_noise,
-    }
+        return str(reason)
 
 
 def result_schema(stream: RowStream, source: str) -> Schema | None:
@@ -272,7 +188,7 @@ def result_schema(stream: RowStream, source: str) -> Schema | None:
     if stream.schema is None:
         return None
     names = list(stream.schema)
-    kind = _kind(names)
+    kind = row_kind(names)
     if kind is None:
         raise UserError(f"{source} has the columns {', '.join(names)}: {WANTED} is wanted")
     added = RESULTS[kind] | {ERROR: str}

@@ -235,6 +235,8 @@ class RewardModelManager:
         Raises:
             UserError: as `get_reward_score`, or there are no responses.
         """
+        if isinstance(responses, str):  # a sequence of letters
+            raise UserError("the responses are one text: a list of texts is wanted")
         scorer = self._loaded()
         [rewards] = scorer.rewards([scorer.encode(prompt, responses).ids])
         return scorer.rank(responses, rewards)
@@ -266,6 +268,8 @@ class RewardModelManager:
         scorer = self._loaded()
         groups = []
         for number, pair in enumerate(pairs):
+            if not isinstance(pair, Mapping):
+                raise UserError(f"pair {number} cannot be scored: an object with prompt, chosen and rejected is wanted")
             try:
                 prompt, chosen, rejected = parse_sides(dict(pair), Columns())
                 groups.append(scorer.encode(prompt, [chosen, rejected]).ids)

@@ -10,6 +10,7 @@ from reward_model.data.hub import download_model
 HUB = "hub:"
 EXPORTED_FILES = (CHECKSUMS_FILE, "*.onnx", "*.onnx.data")  # of an export of this project, beside a model's usual ones
 ADAPTER_FILE = "adapter_config.json"
+TRAIN = "run `make repro` in the project's folder, which trains one and exports it into models/export"
 INT8_PRODUCT = b"MatMulNBits"  # the operator in which `export.onnx: int8` computes
 
 
@@ -36,7 +37,11 @@ def find_model(name: str) -> Path:
         return folder
     if (folder / ADAPTER_FILE).exists():
         raise UserError(f"{name} is an adapter without its base: merge the two, and score with what comes out")
-    raise UserError(f"no trained model in {name}: run `make repro`, which trains and exports one")
+    if within := sorted(path.parent for path in folder.glob(f"*/{CONTRACT_FILE}")):
+        raise UserError(f"no trained model in {name}: did you mean {' or '.join(map(str, within))}?")
+    if folder.is_dir():
+        raise UserError(f"no trained model in {name}: {TRAIN}")
+    raise UserError(f"no trained model in {name}, which is no folder in {Path.cwd()}: {TRAIN}; a hub's is hub:NAME")
 
 
 def is_made_here(folder: Path) -> bool:

@@ -20,6 +20,8 @@ def as_messages(prompt: Prompt) -> list[Message]:
     try:
         messages = prompt_messages(prompt)
     except InvalidRow as reason:
+        if str(reason) == "prompt_ends_in_assistant":
+            raise UserError("the prompt ends in a turn of the assistant: that is a response, give it as one") from None
         raise UserError(
             f"the prompt is no chat ({reason.detail}): a list of objects with role (system, user, assistant, tool) and "
             "content (text) is wanted"

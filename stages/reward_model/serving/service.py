@@ -9,7 +9,7 @@ from fastapi import Body, HTTPException, Request, Response
 
 from reward_model.common.errors import UserError
 from reward_model.contract.encoder import Group
-from reward_model.scoring.file_scoring import ERROR
+from reward_model.scoring.rows import ERROR, ParsedRow
 from reward_model.scoring.scorer import Scorer
 from reward_model.serving.batch_queue import BatchQueue
 from reward_model.serving.limits import Limits, while_wanted
@@ -27,7 +27,6 @@ from reward_model.serving.protocol import (
     Usage,
 )
 from reward_model.serving.rendered import RenderedTextEncoder
-from reward_model.serving.rows import ParsedRow
 
 Result = TypeVar("Result")
 Rows = list[dict[str, Any]]
@@ -59,8 +58,8 @@ class RewardService:
     async def score(self, request: Request, rows: Annotated[dict[str, Any] | Rows, Body()]) -> dict[str, Any] | Rows:
         """Score a row, or a list of rows, as score.py does.
 
-        A row holds text, prompt + response, prompt + chosen + rejected, prompt + responses, or
-        prompt + response_a + response_b. In a list, one that cannot be scored gets an `error`.
+        A row holds text, prompt + response, prompt + response_a + response_b, prompt + chosen + rejected, or
+        prompt + responses. In a list, one that cannot be scored gets an `error`.
         """
         if isinstance(rows, list):
             return await self._while_wanted(request, self._score_rows(rows))

@@ -1,4 +1,4 @@
-"""Layers that are not trained: the lowest ones and the embeddings, so that the backward pass stops above them."""
+"""Layers that are not trained: the lowest ones and all before them, so that the backward pass stops above them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +24,9 @@ def freeze_layers(model: PreTrainedModel, wanted: int | float) -> Iterator[int]:
     count = int(wanted * len(layers)) if isinstance(wanted, float) else wanted
     if count > len(layers):
         raise UserError(f"train.freeze_layers is {count}, but the base has {len(layers)} layers")
-    frozen = [model.get_input_embeddings(), *layers[:count]] if count else []
-    parameters = [weight for module in frozen for weight in module.parameters() if weight.requires_grad]
+    own = [weight for layer in layers[:count] for weight in layer.parameters()]
+    frozen = [*_weights_before(model, layers[0]), *own] if count else []
+    parameters = [weight for weight in frozen if weight.requires_grad]
     for weight in parameters:
         weight.requires_grad_(False)
     try:
@@ -33,6 +34,20 @@ def freeze_layers(model: PreTrainedModel, wanted: int | float) -> Iterator[int]:
     finally:
         for weight in parameters:
             weight.requires_grad_(True)
+
+
+def _weights_before(model: PreTrainedModel, layer: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The weights of what computes before a layer: embeddings, also of positions, their norms and projections."""
+    called: list[torch.nn.Module] = []
+    hooks = [module.register_forward_pre_hook(lambda module, _: called.append(module)) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            model.base_model(input_ids=torch.zeros(1, 1, dtype=torch.long), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    before = called[: called.index(layer)]
+    return [weight for module in before for weight in module.parameters(recurse=False)]
 
 
 def _layers(model: PreTrainedModel) -> list[torch.nn.Module]:

@@ -232,7 +232,7 @@ def train(
         weights = trainer.restore_best()
         adapter = None if adapted is None else _copy_adapter(adapted, model, weights)
     weights = model.state_dict() if adapter is not None and weights else weights  # merged
-    summary = summarize(trainer, params, compute, get_layout(model)) | {"frozen_layers": frozen}
+    summary = summarize(trainer, params, compute, get_layout(model), frozen)
     return TrainingResult(summary, build_curve(trainer.state.log_history), trainer.unseen_margins(), weights, adapter)
 
 
@@ -266,12 +266,15 @@ def _train_where_possible(training: Training, compute: Compute) -> tuple[PairTra
         return training.on(compute), compute
 
 
-def summarize(trainer: PairTrainer, params: TrainParams, compute: Compute, layout: Layout) -> dict[str, Any]:
+def summarize(
+    trainer: PairTrainer, params: TrainParams, compute: Compute, layout: Layout, frozen_layers: int
+) -> dict[str, Any]:
     """What metrics/train.json says of a training."""
     return {
         "pairs": trainer.totals.pairs,
         "degenerate": len(trainer.pair_ids) - trainer.labelled,
         "layers": int(cast(Any, trainer.model).config.get_text_config().num_hidden_layers),
+        "frozen_layers": frozen_layers,
         "steps": trainer.state.global_step,
         "effective_batch": effective_batch_size(params),
         "device": compute.device.type,
