@@ -101,15 +101,11 @@ def row_kind(names: Iterable[str]) -> str | None:
     there = set(names)
     if there & {"chosen", "rejected"}:
         return "pair"
-    if "text" in there:
-        return "text"
-    if not there & {*PROMPTS}:
-        return None
-    if there & {*SIDES}:
-        return "comparison"
-    if "responses" in there:
-        return "responses"
-    return "text" if "response" in there else None
+    if there & {*PROMPTS}:
+        for kind, columns in (("comparison", SIDES), ("responses", ["responses"]), ("text", ["response"])):
+            if there & {*columns}:
+                return kind
+    return "text" if "text" in there else None
 
 
 def _conversation(kind: str, values: Row) -> tuple[Prompt, list[str]]:
