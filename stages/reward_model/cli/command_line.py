@@ -31,8 +31,9 @@ class Parser(argparse.ArgumentParser):
 
     def _with_dashes(self, word: str) -> str:
         name, equals, value = word.partition("=")
-        dashed = name.replace("_", "-")
-        return f"{dashed}{equals}{value}" if name.startswith("--") and dashed in self._option_string_actions else word
+        dashed, options = name.replace("_", "-"), self._option_string_actions
+        is_known = name in options or dashed not in options
+        return word if is_known or not name.startswith("--") else f"{dashed}{equals}{value}"
 
     def _hint(self, unknown: list[str]) -> str:
         options = self._option_string_actions
