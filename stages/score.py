@@ -327,6 +327,8 @@ def tell_report(report: "FileReport", output: str, max_length: int) -> None:
     if report.errors:
         rows = f"{report.rows - report.errors} of {rows}, the others have an `error`"
     print(f"{rows} -> {output}", file=sys.stderr)
+    if report.first_error:
+        print(f"note: the first is in {report.first_error}", file=sys.stderr)
     if report.cut:
         limit = f"the limit of {max_length} tokens"
         print(f"note: {report.cut} rows were longer than {limit}, and were cut to fit", file=sys.stderr)

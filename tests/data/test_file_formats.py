@@ -94,6 +94,7 @@ LINES = "".join(json.dumps(ROW) + "\n" for _ in range(3))
         ("wrapped.json", json.dumps({"version": 1, "data": [ROW] * 3})),
         ("pretty.json", json.dumps({"data": [ROW] * 3}, indent=2)),
         ("pretty.jsonl", "\n".join(json.dumps(ROW, indent=2) for _ in range(3))),
+        ("list.jsonl", "\ufeff" + json.dumps([ROW] * 3)),
         ("UPPER.JSONL", LINES),
         ("lines.ndjson", LINES),
         ("tabs.tsv", "prompt\tchosen\trejected\n" + "q\tc\tr\n" * 3),

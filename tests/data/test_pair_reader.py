@@ -328,6 +328,18 @@ def test_columns_that_are_not_read_are_named() -> None:
     }
     assert notes([row], Columns()) == ["formats: standard 1", "columns not read: id, lang"]
     assert notes([row | {f"x{n}": n for n in range(10)}], Columns())[1].endswith("x5 and 4 more")
+    assert notes([row | {"": 0}], Columns())[1] == "columns not read: id, lang, ''"
+
+
+def test_ratings_that_contradict_the_columns_are_a_warning() -> None:
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y", "chosen_rating": 2, "rejected_rating": 5.0}
+    right = row | {"chosen_rating": 5, "rejected_rating": 5}
+    unrated = row | {"rejected_rating": None}
+    [warning] = [line for line in notes([row, row, right, unrated], Columns()) if line.startswith("warning")]
+    assert "in 2 of 3 rows the rejected response is rated above the chosen one" in warning
+    assert not any("rated above" in line for line in notes([row, right, unrated], Columns()))
+    labelled = row | {"preference": 1}
+    assert not any("rated above" in line for line in notes([labelled], Columns(preference_format="index_from_0")))
 
 
 ODD = "\ud800\x1b[2J" + "x" * 5000

@@ -88,8 +88,9 @@ def test_a_response_without_the_column_of_its_prompt_is_an_error(
 ) -> None:
     """Its prompt may stand there by another name, and a reward of the response alone would look like any other."""
     write_rows(tmp_path / "in.jsonl", [row, row | {"prompt": None}])
-    assert manager.score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl") == FileReport(2, 1)
+    report = manager.score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     first, _ = read(tmp_path / "out.jsonl")
+    assert report == FileReport(2, 1, first_error=f"row 1: {first['error']}")
     assert first["error"].startswith("nothing to score: text, prompt + response, ")
 
 
@@ -167,7 +168,7 @@ def test_rows_that_cannot_be_scored_come_out_with_their_error(manager: RewardMod
     (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
     report = manager.score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     found = read(tmp_path / "out.jsonl")
-    assert report == FileReport(len(lines) - 1, len(lines) - 3)
+    assert report == FileReport(len(lines) - 1, len(lines) - 3, first_error=f"row 2: {found[1]['error']}")
     assert [("reward" in row, "error" in row) for row in (found[0], found[-1])] == [(True, False)] * 2
     assert found[0]["reward"] == pytest.approx(found[-1]["reward"], abs=1e-5)
     expected = ["not JSON", "not UTF-8", "not a JSON object", "nothing to score", "not_text", "nothing to score"]
@@ -181,7 +182,7 @@ def test_rows_that_cannot_be_scored_come_out_with_their_error(manager: RewardMod
 def test_odd_csv_rows_keep_their_bytes(manager: RewardModelManager, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(b'\xef\xbb\xbfid,text\r\n1,"a,\n""b"""\r\n2\r\n3,x,y\r\n4,\xff\r\n5,a\0b\r\n')
     report = manager.score_file(tmp_path / "in.csv", tmp_path / "out.csv")
-    assert report == FileReport(5, 3)
+    assert (report.rows, report.errors) == (5, 3)
     content = (tmp_path / "out.csv").read_bytes()
     assert b"4,\xff," in content
     rows = list(csv.DictReader(content.decode("utf-8", "replace").splitlines(keepends=True)))
@@ -202,7 +203,7 @@ def test_parquet_keeps_types_and_nulls(manager: RewardModelManager, tmp_path: Pa
     pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
     report = manager.score_file(tmp_path / "in.parquet", tmp_path / "out.parquet")
     found = pyarrow.parquet.read_table(tmp_path / "out.parquet")
-    assert report == FileReport(3, 1)
+    assert report == FileReport(3, 1, first_error="row 3: the row is no text: missing_column (text)")
     assert found.select(["n", "when", "text"]) == table
     assert found["reward"].null_count == 1
     assert found["error"][2].as_py() == "the row is no text: missing_column (text)"
@@ -409,15 +410,23 @@ def test_rows_of_a_table_that_lack_a_side_get_an_error_and_nothing_is_dropped(
     rows = [{"text": "good", "prompt": None, "chosen": None, "rejected": None}]
     rows += [{"text": None, "prompt": "Q", "chosen": "good", "rejected": "bad"}]
     report = manager.score_file(write_as(tmp_path / "in.parquet", rows), tmp_path / "out.parquet")
-    assert report == FileReport(2, 1)
     found = read_as(tmp_path / "out.parquet")
+    assert report == FileReport(2, 1, first_error=f"row 1: {found[0]['error']}")
     assert "missing_value (chosen)" in found[0]["error"]
     assert found[1]["reward_chosen"] is not None
 
 
+def test_the_first_error_has_the_number_of_its_row_in_the_file(manager: RewardModelManager, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [*[{"text": "good"}] * 200, {"words": 1}, {"more": 2}])
+    report = manager.score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert report.errors == 2
+    assert str(report.first_error).startswith("row 201: nothing to score: ")
+
+
 def test_an_error_column_of_the_input_stays(manager: RewardModelManager, tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", [{"text": "good", "error": "E42"}, {"words": 1, "error": "E43"}])
-    assert manager.score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl") == FileReport(2, 2)
+    report = manager.score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert (report.rows, report.errors) == (2, 2)
     found = read(tmp_path / "out.jsonl")
     assert [row["error"] for row in found] == ["E42", "E43"]
     assert "rename it" in found[0]["scoring_error"]

@@ -235,6 +235,7 @@ def test_a_file_with_a_bad_row_is_status_1(command: Any, tmp_path: Path) -> None
     result = command("--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
     assert (result.status, result.out) == (1, "")
     assert "1 of 2 rows scored, the others have an `error`" in result.err
+    assert "note: the first is in row 2: nothing to score: " in result.err
 
 
 def test_what_a_file_lost_to_cutting_is_told(command: Any, tmp_path: Path) -> None:

@@ -109,9 +109,9 @@ def parse_transcript(text: str) -> list[Message] | None:
 
 
 def describe(value: Any) -> str:
-    """A value for a line: as it is, or in quotes, without what moves the cursor, and shortened if it is long."""
+    """A value for a line: as it is, or in quotes if empty, long (then shortened) or with what moves the cursor."""
     text = str(value)
-    return text if text.isprintable() and len(text) <= SHORT.maxstring else SHORT.repr(text)
+    return text if text and text.isprintable() and len(text) <= SHORT.maxstring else SHORT.repr(text)
 
 
 def has_value(value: Any) -> bool:

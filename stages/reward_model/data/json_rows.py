@@ -1,8 +1,8 @@
 """Rows of JSON: an object a line, or a document with a list of objects."""
 
-import codecs
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
@@ -17,11 +17,12 @@ TOO_DEEP = "too_deep"
 DEEP = f"has more than {MAX_DEPTH} lists or objects within one another"
 
 
-OPENINGS = {bom + bracket for bom in (b"", codecs.BOM_UTF8) for bracket in (b"{", b"[")}  # of values of several lines
+# A line that opens an object of several lines, or a list of objects.
+DOCUMENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*$|\[\s*(?:\{|$))")
 
 
 def open_jsonl(source: str, open_files: ExitStack) -> RowStream:
-    """Open JSON Lines, or objects that take several lines each.
+    """Open JSON Lines, objects that take several lines each, or a list of objects.
 
     Raises:
         UserError: the file cannot be read; also while rows are read.
@@ -29,7 +30,7 @@ def open_jsonl(source: str, open_files: ExitStack) -> RowStream:
     lines = open_bytes(source, open_files)
     with reading(source):
         head = _head(lines, 1)
-        if head and head[-1].strip() in OPENINGS:
+        if head and DOCUMENT.match(head[-1]):
             return RowStream(_document_rows(source, b"".join(chain(head, lines))))
     return RowStream(_line_rows(source, chain(head, lines)))
 

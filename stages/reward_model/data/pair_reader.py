@@ -94,6 +94,7 @@ class PairReader:
         formats: how many rows had each format.
         names: the columns that were met, in their order.
         labels: of rows with a label that decides which response is better, how often it is the first, the second, none.
+        rated: of rows that rate both sides, how often the rejected one is above the chosen one (True) or not (False).
     """
 
     columns: Columns
@@ -102,6 +103,7 @@ class PairReader:
     formats: Counter[str] = field(default_factory=Counter)
     names: dict[str, None] = field(default_factory=dict)
     labels: Counter[str] = field(default_factory=Counter)
+    rated: Counter[bool] = field(default_factory=Counter)
     _read: set[str] = field(default_factory=set)
     # Of labels, by the columns of their rows: 0, 0.5 and 1, any other probability as NaN, what is none as `OUTSIDE`.
     _numbers: defaultdict[Columns, set[float]] = field(default_factory=lambda: defaultdict(set))
@@ -156,14 +158,19 @@ class PairReader:
         """Lines about the formats that were found, and what was not read."""
         formats = ", ".join(f"{name} {rows}" for name, rows in self.formats.most_common())
         found = [f"formats: {formats}"] if formats else []
-        if unread := [name for name in self.names if name not in self._read]:
-            found.append(f"columns not read: {_list_names(unread, describe)}")
+        if self._unread:
+            found.append(f"columns not read: {_list_names(self._unread, describe)}")
         if self.formats["rated responses"]:
             found.append("note: rated responses to one prompt are compared only where their rows follow one another")
         if (labels := self._unused_labels()) and self.columns.chosen in self.names:
             found.append(
                 f"note: if {SHORT.repr(labels[0])} says which response is better, set data.preference_column to it: "
                 f"now {self.columns.chosen!r} is taken for the better one of every row"
+            )
+        if (swapped := self.rated[True]) > self.rated[False]:
+            found.append(
+                f"warning: in {swapped} of {self.rated.total()} rows the rejected response is rated above the chosen "
+                "one: if a higher rating is a better one, the two columns are the wrong way round"
             )
         return found
 
@@ -183,6 +190,8 @@ class PairReader:
         else:
             name, read = label_format.name if label_format else name_pair_format(row, columns), set()
             self._note_label(row, columns)
+            if (gap := _rated_gap(row)) is not None and not has_value(row.get(columns.preference)):
+                self.rated[gap < 0] += 1
         self._read |= read
         if self._scores_are_read():
             self._read |= {name for names in SIDE_SCORES for name in names}
@@ -201,11 +210,14 @@ class PairReader:
     def _scores_are_read(self) -> bool:
         return bool(self.columns.min_score_gap or self.columns.margin_per_point)
 
+    @property
+    def _unread(self) -> list[str]:
+        return [name for name in self.names if name not in self._read]
+
     def _unused_labels(self) -> list[str]:
         if self.columns.preference in self.names and not _is_certainty(self.columns):
             return []  # the label is another column
-        unread = [name for name in self.names if name not in self._read]
-        return [name for name in unread if looks_like_label(name) and other_side(name) not in self.names]
+        return [name for name in self._unread if looks_like_label(name) and other_side(name) not in self.names]
 
     def _require_label(self, parsed: ParsedPairs, section: str) -> None:
         name = self.columns.preference
@@ -234,8 +246,7 @@ class PairReader:
         wanted = ", ".join(repr(getattr(self.columns, name)) for name in missing)
         found = _list_names(sorted(self.names), SHORT.repr)
         message = f"no column {wanted} in the data; it has {found}: set"
-        unused = [name for name in self.names if name not in self._read]
-        meant = _meant({name: getattr(self.columns, name) for name in missing}, unused)
+        meant = _meant({name: getattr(self.columns, name) for name in missing}, self._unread)
         if None not in meant and len(set(meant)) == len(meant):
             targets = [f"{key} to {SHORT.repr(name)}" for key, name in zip(keys, meant, strict=True)]
             raise UserError(f"{message} {', '.join(targets)}")
@@ -302,13 +313,17 @@ def _read_label(row: Row, columns: Columns) -> Preference | None:
 
 def _score_gap(row: Row, columns: Columns) -> float | None:
     """By how much chosen is rated higher, if that matters and both are rated."""
-    if not columns.min_score_gap and not columns.margin_per_point:
-        return None
+    gap = _rated_gap(row) if columns.min_score_gap or columns.margin_per_point else None
+    if gap is not None and gap < 0:
+        raise InvalidRow("contradictory_scores")
+    return gap
+
+
+def _rated_gap(row: Row) -> float | None:
+    """The rating of chosen less that of rejected, where both have one."""
     for names in SIDE_SCORES:
         chosen, rejected = (to_number(row.get(name)) for name in names)
         if chosen is not None and rejected is not None and math.isfinite(chosen - rejected):
-            if chosen < rejected:
-                raise InvalidRow("contradictory_scores")
             return chosen - rejected
     return None
 

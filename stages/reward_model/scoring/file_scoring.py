@@ -30,11 +30,16 @@ WINDOW_CHARACTERS = 10_000_000
 
 @dataclass(frozen=True)
 class FileReport:
-    """What became of a file: its rows, how many of them have an error instead of a reward, and how many were cut."""
+    """What became of a file: its rows, how many of them have an error instead of a reward, and how many were cut.
+
+    Attributes:
+        first_error: which row has the first one, counted from 1, and what it says.
+    """
 
     rows: int
     errors: int
     cut: int = 0
+    first_error: str | None = None
 
 
 @dataclass
@@ -45,6 +50,7 @@ class Progress:
         rows: rows written.
         errors: those of them with an error.
         cut: those of them that were too long.
+        first_error: as of `FileReport`.
         position: the sink's.
         digest: of all rows that were read.
         fingerprint: the scorer's.
@@ -53,6 +59,7 @@ class Progress:
     rows: int = 0
     errors: int = 0
     cut: int = 0
+    first_error: str | None = None
     position: int | None = None
     digest: str = ""
     fingerprint: str = ""
@@ -88,6 +95,11 @@ class ScoredWindow:
     results: list[Row]
     errors: int
     cut: int
+
+    def first_error(self, start: int) -> str | None:
+        """The number of the first row with an error, the first row's being `start`, and the error; None without any."""
+        errors = ((number, result[ERROR]) for number, result in enumerate(self.results, start) if ERROR in result)
+        return next((f"row {number}: {error}" for number, error in errors), None)
 
 
 class ScoredFile:
@@ -125,6 +137,8 @@ class ScoredFile:
         state = self._state
         with writing(self._target):
             self._sink.write([_joined(row.values, result) for row, result in zip(window, scored.results, strict=True)])
+            if state.first_error is None:
+                state.first_error = scored.first_error(state.rows + 1)
             state.rows += len(window)
             state.errors += scored.errors
             state.cut += scored.cut
@@ -140,7 +154,8 @@ class ScoredFile:
             if self._target != STDIO:
                 _progress_file(self._target).unlink()
             self._sink.discard_parts()
-        return FileReport(self._state.rows, self._state.errors, self._state.cut)
+        state = self._state
+        return FileReport(state.rows, state.errors, state.cut, state.first_error)
 
 
 def rows_done(target: str) -> int:

@@ -170,8 +170,10 @@ class ShardFolder:
         """What became of all rows, once all shards are finished."""
         with writing(self.folder):
             shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
-        reports = self._manifest["finished"].values()
-        return FileReport(*(sum(report[name] for report in reports) for name in ("rows", "errors", "cut")))
+        reports = self._manifest["finished"]
+        sums = (sum(report[name] for report in reports.values()) for name in ("rows", "errors", "cut"))
+        errors = ((name, report["first_error"]) for name, report in sorted(reports.items()))
+        return FileReport(*sums, next((f"{name}, {error}" for name, error in errors if error), None))
 
     def rows_finished(self, shard: Shard) -> int:
         """The rows of a finished shard."""
