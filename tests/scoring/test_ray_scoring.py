@@ -55,6 +55,7 @@ def test_shards_are_scored_as_one_file_is_although_a_worker_is_killed(
     assert killed == [True]
     assert (report.rows, report.errors) == (sum(one.rows for one in expected), sum(one.errors for one in expected))
     assert report.errors == 4
+    assert report.first_error == f"a.jsonl, {expected[0].first_error}"
     for name in names:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "manifest.json"]

@@ -173,7 +173,7 @@ class ShardFolder:
         reports = self._manifest["finished"]
         sums = (sum(report[name] for report in reports.values()) for name in ("rows", "errors", "cut"))
         errors = ((name, report["first_error"]) for name, report in sorted(reports.items()))
-        return FileReport(*sums, next((f"{name}, {error}" for name, error in errors if error), None))
+        return FileReport(*sums, first_error=next((f"{name}, {error}" for name, error in errors if error), None))
 
     def rows_finished(self, shard: Shard) -> int:
         """The rows of a finished shard."""
