@@ -20,7 +20,7 @@ from reward_model.modeling.batching import (
     padded_batch,
     pairs_to_groups,
 )
-from reward_model.modeling.forward import rewards, share_prefixes
+from reward_model.modeling.forward import hidden_states, rewards, share_prefixes
 from reward_model.modeling.head import reward_head
 from reward_model.modeling.model import build_reward_model
 from reward_model.scoring import inference
@@ -127,6 +127,27 @@ def test_a_reward_depends_on_no_batch_mate_order_or_padding(
         assert [len(scores[number]) for number in range(len(groups))] == [len(group) for group in groups]
         for number, expected in enumerate(alone):
             assert scores[number] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_all_layers_share_one_mask_and_compute_what_a_boolean_one_gives(model: PreTrainedModel, bf16: bool) -> None:
+    """SDPA would keep a mask of numbers for the backward pass of every layer."""
+    share_prefixes(model, ACCELERATOR)
+    batch = masked_batch([([5] * 40, [5] * 20 + [6] * 30), ([7] * 60, [7] * 30)], 0)
+    kept: set[int] = set()
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.shape[-2:] == batch["attention_mask"].shape[-2:] and tensor.dtype in (torch.float32, torch.bfloat16):
+            kept.add(tensor.untyped_storage().data_ptr())
+        return tensor
+
+    fields = {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask")}
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        expected = model.base_model(**fields, use_cache=False).last_hidden_state
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            states = hidden_states(model, **fields)
+    assert torch.equal(states, expected)
+    assert len(kept) == 1
 
 
 def test_a_group_too_long_for_a_mask_takes_padded_rows(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,8 @@ def hidden_states(
     **groups: torch.Tensor,
 ) -> torch.Tensor:
     """The last layer's states (rows, T, size); the arguments are the fields of a batch without `rows` and `ends`."""
+    if attention_mask is not None and attention_mask.dim() == 4:
+        attention_mask = _as_bias(attention_mask, model.dtype)
     options: dict[str, Any] = {"attention_mask": attention_mask}
     if groups:
         spans = build_spans(groups["prefix_lengths"], groups["rest_lengths"], groups["group_sizes"], input_ids.device)
@@ -56,6 +58,17 @@ def hidden_states(
         options = {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device), "spans": spans}
     output = model.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False, **options)
     return output.last_hidden_state
+
+
+def _as_bias(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A mask as what is added to attention's scores, in the precision of the scores.
+
+    SDPA would make that of a boolean mask in every layer, and keep each for the backward pass.
+    """
+    device = mask.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
 def share_prefixes(model: PreTrainedModel, device: torch.device) -> Layout:
