@@ -3,14 +3,16 @@
     python stages/prepare.py --inspect FILE
 
 FILE is a file, a folder or a pattern; the columns are those of params.yaml, of one of data.sources its own. The first
-rows are read, and shown as the model would see them, if models/base is there (`dvc repro fetch_base`).
+rows of each file are read, and some shown as the model would see them, if models/base is there (`dvc repro
+fetch_base`).
 """
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +22,15 @@ from rich.text import Text
 import reward_model.common.environment  # noqa: F401
 from reward_model.cli.terminal import make_console, make_table
 from reward_model.common.errors import UserError, run
+from reward_model.common.messages import Row
 from reward_model.common.paths import absolute
 from reward_model.contract.base_tokenizer import contract_encoder
 from reward_model.contract.chat_template import TemplateRefuses
 from reward_model.contract.encoder import EncodedResponses, Encoder, shared_prefix_length
 from reward_model.data.pair_reader import PairReader, columns_of
-from reward_model.data.pairs import Pair, describe_skipped, parse_pairs
+from reward_model.data.pairs import Pair, ParsedPairs, describe_skipped, parse_pairs
 from reward_model.data.quality import measure_quality, quality_rows, quality_warnings, unbalanced_labels
-from reward_model.data.readers import ReadReport, find_files, read_rows
+from reward_model.data.readers import DataFiles, ReadReport, find_files, read_rows
 from reward_model.data.sources import add_rejects, params_of_sources
 from reward_model.data.splits import split_pairs
 from reward_model.data.tokens import (
@@ -41,7 +44,7 @@ from reward_model.data.tokens import (
 from reward_model.params import DataParams, load_params
 
 BASE = Path("models/base")
-ROWS = 2000  # read at most, from the beginning
+ROWS = 2000  # read at most, from the beginning of each file, which has its share of them
 SHOWN = 5  # comparisons
 CHARACTERS = 700  # of each text that is shown
 # Control characters as their pictures, all but tab and line feed, so that no text moves the cursor.
@@ -53,7 +56,8 @@ def main() -> None:
     parser.add_argument("file", metavar="FILE")
     console = make_console()
     file = parser.parse_args().file
-    pairs = read_pairs(file, console)
+    pairs_of = read_pairs(file, console)
+    pairs = [pair for own in pairs_of.values() for pair in own]
     if not pairs:
         raise UserError(f"{file} gives no pair; data/README.md has the formats, and a cure for each reason")
     prompts = len({pair.prompt_id for pair in pairs})
@@ -64,11 +68,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         encoder = contract_encoder(BASE, load_params().tokenize.max_length, Path(folder))
-        print_tokens(encoder, pairs, console)
+        print_tokens(encoder, pairs_of, console)
 
 
-def read_pairs(file: str, console: Console) -> list[Pair]:
-    """The pairs of the first rows; says what was found, and what not read.
+def read_pairs(file: str, console: Console) -> dict[str, list[Pair]]:
+    """The pairs of the first rows, by file; says what was found, and what not read.
 
     Raises:
         UserError: nothing can be read, or which response is better is unclear.
@@ -79,12 +83,11 @@ def read_pairs(file: str, console: Console) -> list[Pair]:
     source = find_source(found.files, params)
     data = source or params
     reader = PairReader(columns_of(data), found.name, keep_ties=data.keep_ties)
-    rows = list(islice(read_rows(found, report), ROWS + 1))
-    parsed = parse_pairs(reader.expand(rows[:ROWS]), reader.to_pair)
+    rows_of, is_sample = first_rows(found, report)
+    parsed, pairs_of = parse_files(rows_of, reader)
     add_rejects(parsed, report)
     counts = parsed.counts()
-    sample = f", of which the first {ROWS} rows are read" if len(rows) > ROWS else ""
-    console.print(Text(f"{file}: {len(found.files)} file{'s' * (len(found.files) != 1)}{sample}", "bold"))
+    console.print(Text(f"{file}: {describe_files(rows_of, is_sample=is_sample)}", "bold"))
     columns = source and f"columns: those of {source.path} in data.sources"
     lines = [columns, found.unread_note(), found.splits_warning(), *reader.notes(), *parsed.first_rejects()]
     console.print(*filter(None, lines), sep="\n")
@@ -94,7 +97,57 @@ def read_pairs(file: str, console: Console) -> list[Pair]:
     reader.check(parsed)
     for line in unbalanced_labels({"labels": reader.labels}):
         console.print(Text(f"warning: {line}", "yellow"))
-    return parsed.pairs
+    empty = [name for name, own in pairs_of.items() if not own]
+    if empty and parsed.pairs:
+        more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
+        console.print(Text(f"warning: no pair is kept of {', '.join(empty[:SHOWN])}{more}", "yellow"))
+    return pairs_of
+
+
+def first_rows(found: DataFiles, report: ReadReport) -> tuple[dict[str, list[Row]], bool]:
+    """The first rows of each file, and whether there are more. What a short file leaves is shared by those after it."""
+    rows_of, left, is_sample = dict[str, list[Row]](), ROWS, False
+    if not found.files:
+        next(read_rows(found), None)  # says so
+    for number, file in enumerate(found.files):
+        share = max(1, left // (len(found.files) - number))
+        rows = list(islice(read_rows(replace(found, files=[file]), report), share + 1))
+        is_sample |= len(rows) > share
+        rows_of[str(file)] = rows[:share]
+        left -= len(rows[:share])
+    return rows_of, is_sample
+
+
+def describe_files(rows_of: Mapping[str, Sequence[Row]], *, is_sample: bool) -> str:
+    """How many files there are, and what is read of them if not all is."""
+    rows = sum(map(len, rows_of.values()))
+    if len(rows_of) == 1:
+        return "1 file" + is_sample * f", of which the first {rows} rows are read"
+    return f"{len(rows_of)} files" + is_sample * f", of each of which the first rows are read, {rows} in all"
+
+
+def parse_files(
+    rows_of: Mapping[str, Sequence[Row]], reader: PairReader
+) -> tuple[ParsedPairs[Pair], dict[str, list[Pair]]]:
+    """What becomes of all rows, and the pairs kept of each file."""
+    file_by_id, current = dict[str, str](), ""
+
+    def rows() -> Iterator[Row]:
+        nonlocal current
+        for file, own in rows_of.items():
+            current = file
+            yield from reader.expand(own)
+
+    def to_pair(row: Row) -> Pair:
+        pair = reader.to_pair(row)
+        file_by_id.setdefault(pair.id, current)
+        return pair
+
+    parsed = parse_pairs(rows(), to_pair)
+    pairs_of: dict[str, list[Pair]] = {file: [] for file in rows_of}
+    for pair in parsed.pairs:
+        pairs_of[file_by_id[pair.id]].append(pair)
+    return parsed, pairs_of
 
 
 def find_source(files: Sequence[Path], data: DataParams) -> DataParams | None:
@@ -130,9 +183,9 @@ def print_quality(pairs: Sequence[Pair], console: Console) -> None:
         console.print(Text(f"warning: too few prompts to train with: no pairs for {', '.join(empty)}", "yellow"))
 
 
-def print_tokens(encoder: Encoder, pairs: Sequence[Pair], console: Console) -> None:
+def print_tokens(encoder: Encoder, pairs_of: Mapping[str, Sequence[Pair]], console: Console) -> None:
     """Lengths in tokens, what would be cut or left out, and some comparisons as the model will see them."""
-    rows, encoded, left_out = encode_all(encoder, pairs)
+    rows, encoded, left_out = encode_all(encoder, [pair for own in pairs_of.values() for pair in own])
     lengths = [len(row[side]) for row in rows for side in ("chosen_ids", "rejected_ids")]
     cuts = count_cuts(encoded)
     if lengths:
@@ -149,12 +202,25 @@ def print_tokens(encoder: Encoder, pairs: Sequence[Pair], console: Console) -> N
     if reduced := cuts["responses_reduced_by_template"]:
         console.print(f"the chat template drops a part of {reduced} responses")
     console.print(f"left out: {describe_skipped(left_out)}")
-    by_id = {pair.id: pair for pair in pairs}
-    for number, row in enumerate(rows[:SHOWN], 1):
-        console.print("", Text(f"comparison {number}, as the model sees it", "bold"), sep="\n")
-        for name, ids in parts(encoder, by_id[row["id"]]).items():
+    kept = {row["id"] for row in rows}
+    print_comparisons(
+        encoder, {file: [pair for pair in own if pair.id in kept] for file, own in pairs_of.items()}, console
+    )
+
+
+def print_comparisons(encoder: Encoder, pairs_of: Mapping[str, Sequence[Pair]], console: Console) -> None:
+    """The first comparison of each file, then the second of each, and so on."""
+    groups = [[(file, pair) for pair in own] for file, own in pairs_of.items()]
+    in_turn = (item for turn in zip_longest(*groups) for item in turn if item is not None)
+    shown = list(islice(in_turn, SHOWN))
+    for number, (file, pair) in enumerate(shown, 1):
+        place = f" ({file})" if len(pairs_of) > 1 else ""
+        console.print("", Text(f"comparison {number}, as the model sees it{place}", "bold"), sep="\n")
+        for name, ids in parts(encoder, pair).items():
             text = encoder.tokenizer.decode(ids, skip_special_tokens=False)
             console.print(Text(f"{name}: ", "cyan") + Text(shorten(text)))
+    if more := sum(map(bool, groups)) - len({file for file, _ in shown}):
+        console.print(f"\nof {more} more files no comparison is shown: give --inspect one of them")
 
 
 def encode_all(

@@ -10,6 +10,7 @@ rejects: every row that gave no pair, with the reason. For the sample, judges: w
 import argparse
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain, islice
@@ -32,7 +33,7 @@ from reward_model.data.degenerate import DEGENERATE, count_kinds, training_pairs
 from reward_model.data.pair_reader import PairReader, columns_of, pair_from_row
 from reward_model.data.pair_store import PairStore, StoredPair
 from reward_model.data.pairs import Pair, PairLike, ParsedPairs, checked_pair, describe_skipped, parse_pairs
-from reward_model.data.quality import measure_quality, quality_warnings, unbalanced_labels
+from reward_model.data.quality import dominant_prompts, measure_quality, quality_warnings, unbalanced_labels
 from reward_model.data.readers import ReadReport, find_files, read_rows
 from reward_model.data.row_formats import Columns
 from reward_model.data.sources import Mixture, add_rejects, limit_per_prompt, params_of_sources
@@ -81,7 +82,7 @@ def prepare(data: DataParams) -> None:
             write_jsonl(folder / "judges.jsonl", judge_rows(parsed.pairs))
         write_json(folder / PROVENANCE_FILE, {"params": asdict(data)})
     write_json(Path("metrics/data.json"), counts)
-    warnings = [*unbalanced_labels(counts), *quality_warnings(counts["quality"])]
+    warnings = [*unbalanced_labels(counts), *dominant_prompts(counts), *quality_warnings(counts["quality"])]
     print_summary(counts)
     for line in warnings:
         print(f"warning: {line}")
@@ -229,19 +230,19 @@ def make_splits(
     for name in ("train", "validation"):
         splits[name] = [pair for pair in splits[name] if pair.prompt_id not in external_prompts]
     leaked = before - sum(map(len, splits.values()))
-    ties = {name: [pair for pair in splits[name] if pair.is_tie] for name in ("validation", "heldout")}
+    ties = {name: sum(pair.is_tie for pair in splits[name]) for name in ("validation", "heldout")}
     for name in ties:
         splits[name] = [pair for pair in splits[name] if not pair.is_tie]
     available = {name: len(pairs) for name, pairs in splits.items()}
     splits = limit_splits(splits, data, mixture)
-    check_not_empty(splits, parsed)
+    check_not_empty(splits, parsed, ties)
     return splits, {
         "source": data.source,
         **parsed.counts(),
         **({"votes": voted.counts()} if voted is not None else {}),
         "prompts_of_mt_bench_removed": leaked,
         **({"sources": mixture.counts(splits)} if mixture is not None else {}),
-        **({"ties_not_evaluated": sum(map(len, ties.values()))} if data.keep_ties else {}),
+        **({"ties_not_evaluated": ties} if data.keep_ties else {}),
         "available": available,
         "splits": {name: describe(pairs) for name, pairs in splits.items()},
     }
@@ -261,11 +262,15 @@ def limit_splits(
     return {"train": choose(train, data.max_samples, data.seed), **evaluated}
 
 
-def check_not_empty(splits: dict[str, list[StoredPair]], parsed: ParsedPairs[StoredPair]) -> None:
+def check_not_empty(
+    splits: dict[str, list[StoredPair]], parsed: ParsedPairs[StoredPair], ties: Mapping[str, int]
+) -> None:
     """Raise a `UserError` that says which split is empty and why."""
     empty = [name for name, pairs in splits.items() if not pairs]
     if empty:
         reasons = describe_skipped(parsed.counts()["skipped"])
+        if any(ties.values()):
+            reasons += f"; ties, which are not evaluated: {describe_ties(ties)}"
         advice = "give more prompts, or change data.heldout_fraction and data.validation_fraction"
         raise UserError(
             f"no pairs for {', '.join(empty)}: {parsed.rows} rows gave {len(parsed.pairs)} pairs (skipped: "
@@ -273,13 +278,20 @@ def check_not_empty(splits: dict[str, list[StoredPair]], parsed: ParsedPairs[Sto
         )
 
 
+def describe_ties(ties: Mapping[str, int]) -> str:
+    """How many ties each split would have."""
+    return ", ".join(f"{number} {name}" for name, number in ties.items())
+
+
 def describe(pairs: list[StoredPair]) -> dict[str, Any]:
-    """Size of a split, and how often the longer response (in characters) is the chosen one."""
+    """Size of a split, the share of the prompt with the most pairs, and how often the longer response is chosen."""
     texts = (pair.load() for pair in pairs)
     longer = pair_accuracy(np.array([len(pair.chosen) - len(pair.rejected) for pair in texts], dtype=float))
+    of_prompts = Counter(pair.prompt_id for pair in pairs)
     return {
         "pairs": len(pairs),
-        "prompts": len({pair.prompt_id for pair in pairs}),
+        "prompts": len(of_prompts),
+        "largest_prompt": max(of_prompts.values()) / len(pairs),
         "longer_wins": float(longer.mean()),
     }
 
@@ -301,6 +313,9 @@ def print_summary(counts: dict[str, Any]) -> None:
         table.add_row(name, f"{split['pairs']:,}", f"{split['prompts']:,}", f"{split['longer_wins']:.1%}")
     table.add_row(DEGENERATE, f"{sum(counts['degenerate'].values()):,}", "", "")
     console.print("", table, sep="\n")
+    ties = counts.get("ties_not_evaluated", {})
+    if any(ties.values()):
+        console.print(f"ties, which are not evaluated: {describe_ties(ties)}")
 
 
 def source_table(sources: Mapping[str, Mapping[str, Any]]) -> Table:

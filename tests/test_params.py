@@ -3,7 +3,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from transformers.optimization import get_scheduler
+from transformers.trainer_utils import SchedulerType
 
 from conftest import DEFAULTS, default_params
 from reward_model.common.errors import UserError
@@ -84,6 +87,32 @@ def test_names_that_transformers_lacks_are_faults(tmp_path: Path) -> None:
         assert fault in str(error.value)
     known = {"optim": "lion_32bit", "lr_scheduler_type": "polynomial", "report_to": ["tensorboard"]}
     assert load_params(with_changes(tmp_path, {"train": known})).train.optim == "lion_32bit"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("adamw", "adamw_torch"), ("AdamW", "adamw_torch"), ("adamw_torch_f", "adamw_torch_fused"), ("lion", "lion_8bit")],
+)
+def test_a_name_that_was_begun_is_ended(tmp_path: Path, typed: str, meant: str) -> None:
+    with pytest.raises(UserError, match=rf"did you mean {meant}\?"):
+        load_params(with_changes(tmp_path, {"train": {"optim": typed}}))
+
+
+@pytest.mark.parametrize("name", [each.value for each in SchedulerType])
+def test_schedules_that_need_settings_are_refused_and_no_others(tmp_path: Path, name: str) -> None:
+    """As transformers' own way to make them tells."""
+    path = with_changes(tmp_path, {"train": {"lr_scheduler_type": name}})
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    try:
+        get_scheduler(name, optimizer, num_warmup_steps=1, num_training_steps=9)
+    except (TypeError, ValueError):
+        fault = (
+            r"train\.lr_scheduler_type: it needs lr_scheduler_kwargs, .*; without work linear, cosine, .*, greedy \("
+        )
+        with pytest.raises(UserError, match=fault):
+            load_params(path)
+    else:
+        assert load_params(path).train.lr_scheduler_type == name
 
 
 def test_a_file_given_as_source_is_told_the_right_keys(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -9,6 +10,21 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainVa
 from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid")  # of every section
+
+# What is asked for mostly, the first of a kind first; transformers is only loaded for other names.
+COMMON_OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop")
+SCHEDULES = (
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    "reduce_lr_on_plateau",
+    "greedy",
+)
+SCHEDULES_WITH_SETTINGS = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay")
 
 
 def _not_bool(value: Any) -> Any:
@@ -26,19 +42,20 @@ def _steps_or_share(value: float) -> float:
 
 
 def _optimizer(value: str) -> str:
-    """A name that transformers knows; it is only loaded for names that are not common."""
-    if value not in ("adamw_torch_fused", "adamw_torch", "adafactor", "sgd"):
+    """A name that transformers knows."""
+    if value not in COMMON_OPTIMIZERS:
         from transformers.training_args import OptimizerNames
 
-        _require_known(value, [name.value for name in OptimizerNames], "optimizer")
+        names = dict.fromkeys((*COMMON_OPTIMIZERS, *(name.value for name in OptimizerNames)))
+        _require_known(value, list(names), "optimizer")
     return value
 
 
 def _scheduler(value: str) -> str:
-    if value not in ("linear", "cosine", "constant", "constant_with_warmup"):
-        from transformers.trainer_utils import SchedulerType
-
-        _require_known(value, [name.value for name in SchedulerType], "schedule")
+    """One of transformers' that needs no settings."""
+    if value in SCHEDULES_WITH_SETTINGS:
+        raise ValueError(f"it needs lr_scheduler_kwargs, which cannot be set; without work {', '.join(SCHEDULES)}")
+    _require_known(value, SCHEDULES, "schedule")
     return value
 
 
@@ -49,9 +66,12 @@ def _integration(value: str) -> str:
     return value
 
 
-def _require_known(value: str, names: list[str], kind: str) -> None:
+def _require_known(value: str, names: Sequence[str], kind: str) -> None:
+    """Refuse other names, with the first that begins with what was typed, or the nearest."""
     if value not in names:
-        near = difflib.get_close_matches(value, names, n=1)
+        typed = value.lower()
+        longer = [name for name in names if typed and name.startswith(typed)]
+        near = longer or difflib.get_close_matches(typed, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
         raise ValueError(f"transformers has no such {kind} ({hint})")
 

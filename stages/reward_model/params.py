@@ -82,7 +82,8 @@ class DataParams:
     preference_format: PreferenceFormat = Field(
         description="numbers there: `probability` that chosen is better, 0 to 1; `index_from_0` (0: chosen is better, "
         "1: rejected) or `index_from_1` (1, 2); `signed`: below 0, chosen is better, above, rejected, by so many "
-        "points; `auto`: probabilities, refused if all are 0 or 1"
+        "points; `auto`: probabilities, refused if all are 0 or 1, "
+        "unless the columns are `chosen`, `rejected` and `preference`"
     )
     system_column: Text = Field(description="column with a system prompt; used if present")
     min_score_gap: Annotated[Float, Field(ge=0)] = Field(
@@ -161,11 +162,14 @@ class TrainParams:
         "comparisons are all those of three or more responses in an order without ties"
     )
     optim: Optimizer = Field(
-        description="optimizer, by its name in transformers (`adamw_torch`, `adafactor`, `lion_32bit`, …)"
+        description="optimizer, by its name in transformers: `adamw_torch_fused`, `adamw_torch`, `adafactor`, `sgd`, "
+        "`adagrad`, `rmsprop`; others need packages (`lion_32bit`: bitsandbytes)"
     )
     learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of the optimizer")
     lr_scheduler_type: Scheduler = Field(
-        description="course of the rates after the warm-up, by its name in transformers (`linear`, `cosine`, …)"
+        description="course of the rates after the warm-up, by its name in transformers: `linear`, `cosine`, "
+        "`cosine_with_restarts`, `polynomial`, `constant`, `constant_with_warmup`, `inverse_sqrt`; by evaluations "
+        "`reduce_lr_on_plateau`, `greedy`"
     )
     head_learning_rate: Annotated[Float, Field(gt=0)] = Field(description="peak learning rate of the reward head")
     num_train_epochs: Annotated[Float, Field(gt=0)] = Field(description="passes over the training pairs")
@@ -202,10 +206,12 @@ class TrainParams:
     )
     eval_pairs: Annotated[Int, Field(ge=1)] = Field(description="validation pairs that are evaluated on, at most")
     keep: Literal["last", "best"] = Field(
-        description="the weights to keep: the `last`, or those with the `best` log loss on validation pairs"
+        description="the weights to keep: the `last`, or those with the `best` log loss on validation pairs, of 10 "
+        "prompts or more"
     )
     early_stopping_patience: Annotated[Int, Field(ge=1)] | None = Field(
-        description="stop after so many evaluations in a row that were no better than the best; null: never"
+        description="stop after so many evaluations in a row that were no better than the best, on 10 prompts or "
+        "more; null: never"
     )
     temperature_scaling: bool = Field(
         description="divide the trained head by the temperature at which pairs are predicted best that it had not "

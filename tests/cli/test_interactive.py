@@ -74,19 +74,25 @@ def test_what_is_cut_is_told(manager: RewardModelManager, capsys: pytest.Capture
     assert "tokens from the middle of response 2" in err
 
 
-@pytest.mark.parametrize("end", [EOFError, KeyboardInterrupt])
-def test_it_leaves_cleanly_in_the_middle(
-    manager: RewardModelManager, capsys: pytest.CaptureFixture[str], end: type[BaseException]
-) -> None:
-    out, err = session(manager, capsys, "Q", "good", end=end)
+def test_it_leaves_cleanly_in_the_middle(manager: RewardModelManager, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = session(manager, capsys, "Q", "good", end=KeyboardInterrupt)
     assert out == ""
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("lines", [("good",), ("good\\",), ("/help", "good"), ()], ids=" ".join)
+def test_the_end_of_the_input_is_as_an_empty_line(
+    manager: RewardModelManager, capsys: pytest.CaptureFixture[str], lines: tuple[str, ...]
+) -> None:
+    out, err = session(manager, capsys, "Q", *lines)
+    assert out == (f"reward {manager.get_reward_score('good', 'Q'):+.4f}\n" if lines else "")
+    assert "error" not in err
 
 
 def test_quit_ends_and_nothing_after_it_is_read(
     manager: RewardModelManager, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, _ = session(manager, capsys, "Q", "/quit", "good", "bad", "")
+    out, _ = session(manager, capsys, "Q", "good", "/quit", "bad", "")
     assert out == ""
 
 
@@ -126,9 +132,9 @@ def test_each_model_gets_the_backend_that_suits_it(trained: Project) -> None:
 
 
 def test_piped_lines(trained: Project) -> None:
-    result = trained.run("stages/score.py", "--interactive", input="Q\ngood answer\nbad\n\nQ\nA\n")
+    result = trained.run("stages/score.py", "--interactive", input="Q\ngood answer\nbad\n\nQ\nA\nB")
     assert result.returncode == 0
-    assert result.stdout.count("preferred") + result.stdout.count("a tie") == 1
+    assert result.stdout.count("preferred") + result.stdout.count("a tie") == 2
     assert "prompt> " in result.stderr
     assert "prompt> " not in result.stdout
     assert "Traceback" not in result.stderr

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from reward_model.common.errors import InvalidRow, UserError
 from reward_model.data.label_formats import are_numbered, looks_like_label
 from reward_model.data.pair_reader import PairReader, pair_from_row
 from reward_model.data.pairs import ParsedPairs, parse_pairs
+from reward_model.data.readers import read_rows
 from reward_model.data.row_formats import Columns
 
 TURNS = [{"role": "user", "content": "Q"}]
@@ -331,6 +333,14 @@ def test_columns_that_are_not_read_are_named() -> None:
     assert notes([row | {"": 0}], Columns())[1] == "columns not read: id, lang, ''"
 
 
+def test_labels_that_swap_sides_and_rows_without_one_are_told() -> None:
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+    told = notes([row | {"preference": 0.2}, row | {"preference": 0.9}, row | {"preference": ""}, row], Columns())
+    assert "note: 1 of 2 'preference' are below 0.5: rejected is taken for the better response" in told
+    assert "note: 2 rows without a 'preference' are taken for certain, as with 1; 2 have one" in told
+    assert not any("preference" in line for line in notes([row, row | {"preference": None}], Columns()))
+
+
 def test_ratings_that_contradict_the_columns_are_a_warning() -> None:
     row = {"prompt": "Q", "chosen": "x", "rejected": "y", "chosen_rating": 2, "rejected_rating": 5.0}
     right = row | {"chosen_rating": 5, "rejected_rating": 5}
@@ -437,3 +447,13 @@ def test_a_misspelt_column_is_named_with_its_key() -> None:
         read([{"prompt_id": 1, "subject": "Q", "chosen": "A", "rejected": "B"}])
     with pytest.raises(UserError, match=r"set data\.rejected_column to one of them;"):
         read([{"prompt": "Q", "answer_1": "A", "x": "B"}], Columns(chosen="answer_1", rejected="answer_2"))
+
+
+@pytest.mark.parametrize("first", ["Which of these is a pet?", "x" * 41])
+def test_a_file_without_a_header_line_is_told_of_it(first: str, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(f"{first},a dog,a house\nWhat is 2+2?,4,5\n")
+    with pytest.raises(UserError, match="seems to have no header line: write the columns' names above its rows"):
+        read(list(read_rows(tmp_path / "own.csv")))
+    (tmp_path / "own.csv").write_text(f"prompt,{first},a house\nWhat is 2+2?,4,5\n")
+    with pytest.raises(UserError, match=r"set data\.chosen_column and data\.rejected_column to one of them;"):
+        read(list(read_rows(tmp_path / "own.csv")))

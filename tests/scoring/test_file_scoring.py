@@ -87,10 +87,11 @@ def test_a_response_without_the_column_of_its_prompt_is_an_error(
     manager: RewardModelManager, tmp_path: Path, row: dict[str, Any]
 ) -> None:
     """Its prompt may stand there by another name, and a reward of the response alone would look like any other."""
-    write_rows(tmp_path / "in.jsonl", [row, row | {"prompt": None}])
+    write_rows(tmp_path / "in.jsonl", [row, row | {"prompt": None}, row | {"prompt": ""}])
     report = manager.score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
-    first, _ = read(tmp_path / "out.jsonl")
-    assert report == FileReport(2, 1, first_error=f"row 1: {first['error']}")
+    first, of_null, _ = read(tmp_path / "out.jsonl")
+    assert report == FileReport(3, 2, first_error=f"row 1: {first['error']}")
+    assert of_null["error"].endswith(": no_prompt")
     assert first["error"].startswith("nothing to score: text, prompt + response, ")
 
 

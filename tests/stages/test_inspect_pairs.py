@@ -52,8 +52,35 @@ def test_the_rows_of_the_file_are_counted_not_the_comparisons_of_its_rankings(
     ranking = {"responses": ["a", "b", "c"], "ranks": [1, 2, 3]}
     write_rows(tmp_path / "some.jsonl", [{"prompt": f"Q{number}"} | ranking for number in range(rows)])
     shown = io.StringIO()
-    assert len(inspect_pairs.read_pairs(str(tmp_path / "some.jsonl"), Console(file=shown, width=1000))) == 9
+    pairs_of = inspect_pairs.read_pairs(str(tmp_path / "some.jsonl"), Console(file=shown, width=1000))
+    assert list(map(len, pairs_of.values())) == [9]
     assert ("of which the first 3 rows are read" in shown.getvalue()) == is_sample
+
+
+def test_of_several_files_each_has_its_share_of_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a short file leaves goes to those after it; repeats count for the first file that has them."""
+    monkeypatch.setattr(inspect_pairs, "ROWS", 7)
+    for name, count in (("a", 1), ("b", 10), ("c", 10), ("d", 1)):
+        pairs = [{"prompt": f"{name} {number}", "chosen": "x", "rejected": "y"} for number in range(count)]
+        write_rows(tmp_path / f"{name}.jsonl", pairs if name != "d" else [{"prompt": "b 0", "chosen": "x"}])
+    shown = io.StringIO()
+    pairs_of = inspect_pairs.read_pairs(str(tmp_path), Console(file=shown, width=1000))
+    assert [len(pairs_of[str(tmp_path / f"{name}.jsonl")]) for name in "abcd"] == [1, 2, 2, 0]
+    assert "4 files, of each of which the first rows are read, 6 in all" in shown.getvalue()
+    assert f"warning: no pair is kept of {tmp_path / 'd.jsonl'}\n" in shown.getvalue()
+
+
+@pytest.mark.parametrize(("names", "shown"), [("ab", "ababa"), ("abcdefg", "abcde")])
+def test_comparisons_of_each_file_are_shown_in_turn(project: Project, names: str, shown: str) -> None:
+    (project.folder / "data/own/all").mkdir()
+    for name in names:
+        rows = [{"prompt": f"Q {number}", "chosen": f"is {name}", "rejected": "no"} for number in range(9)]
+        write_rows(project.folder / f"data/own/all/{name}.jsonl", rows)
+    result = project.run("stages/prepare.py", "--inspect", "data/own/all")
+    assert result.returncode == 0, result.stderr
+    assert "".join(re.findall(r"as the model sees it \(data/own/all/(.)\.jsonl\)", result.stdout)) == shown
+    assert "".join(re.findall(r"chosen: is (.)", result.stdout)) == shown
+    assert ("of 2 more files no comparison is shown" in result.stdout) == (len(names) == 7)
 
 
 def test_a_file_of_one_of_the_sources_is_read_with_its_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,8 +45,15 @@ def test_preferences_reach_the_tokens_and_ties_only_training(project: Project) -
     project.stage("prepare")
     counts = project.read("metrics/data.json")
     assert counts["skipped"] == {"bad_preference": 1}
-    assert counts["ties_not_evaluated"] > 0
-    assert sum(of_split["pairs"] for of_split in counts["splits"].values()) == 60 - counts["ties_not_evaluated"]
+    ties = sum(counts["ties_not_evaluated"].values())
+    assert ties > 0
+    assert sum(of_split["pairs"] for of_split in counts["splits"].values()) == 60 - ties
+    write_rows(project.folder / "data/own/pairs.jsonl", [row | {"preference": 0.5} for row in make_pairs(60)])
+    error = project.run("stages/prepare.py").stderr
+    assert "no pairs for validation, heldout: " in error
+    assert "; ties, which are not evaluated: " in error
+    write_rows(project.folder / "data/own/pairs.jsonl", [*rows, rows[0] | {"prompt": "P", "preference": 2}])
+    project.stage("prepare")
     project.stage("tokenize_pairs")
     found = {
         name: {row.get("preference") for row in read_parquet(project.folder / f"data/tokens/{name}.parquet")}
@@ -226,3 +233,13 @@ def test_votes_are_trained_on_and_agreed_labels_evaluated_on(project: Project) -
 
 def read_pairs(project: Project, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (project.folder / f"data/pairs/{name}.jsonl").read_text().splitlines()]
+
+
+def test_a_split_of_mostly_one_prompt_is_a_warning(project: Project) -> None:
+    responses = [f"response {number}" for number in range(64)]
+    ranking = {"prompt": "Q", "responses": responses, "ranks": list(range(1, 65))}
+    write_rows(project.folder / "data/own/pairs.jsonl", [*make_pairs(60), ranking])
+    told = project.stage("prepare").stdout
+    splits = project.read("metrics/data.json")["splits"]
+    [name] = [name for name, split in splits.items() if split["largest_prompt"] > 0.2]
+    assert f"% of the {name} pairs are of one prompt: " in told

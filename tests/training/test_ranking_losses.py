@@ -9,7 +9,7 @@ import torch
 from reward_model.modeling.batching import Layout, masked_batch, packed_batch, padded_batch
 from reward_model.modeling.forward import rewards
 from reward_model.training.losses import pair_losses
-from reward_model.training.rankings import NONE, count_rankings, find_ranking, ranking_losses
+from reward_model.training.rankings import NONE, count_rankings, find_ranking, ranking_losses, set_ranking_sizes
 from test_training import (
     encoder_of,
     gradients_of_the_only_step,
@@ -101,9 +101,7 @@ def test_whole_rankings_are_told_and_others_are_trained_on_as_pairs(
     made = [row | {"degenerate": True, "rejected_ids": [9, 9, 2]} for row in rows[-3:-1]]
     result, _ = run(tiny_base, rows + made, loss="plackett_luce")
     assert result.summary["rankings"] == 2
-    assert "rankings computed whole: 2, with 9 of 18 comparisons; the others are trained on as pairs" in (
-        capsys.readouterr().err
-    )
+    assert "rankings with one loss: 2, of 9 comparisons; 7 others are trained on as pairs (" in capsys.readouterr().err
     plain, _ = run(tiny_base, rows + made)
     assert plain.summary["rankings"] == 0
     assert plain.summary["loss"] != result.summary["loss"]
@@ -112,11 +110,12 @@ def test_whole_rankings_are_told_and_others_are_trained_on_as_pairs(
 def test_a_ranking_in_parts_is_none() -> None:
     responses = [[1, 20 + number, 2] for number in range(4)]
     rows = [
-        {"prompt_id": "a", "ranked": True, "chosen_ids": one, "rejected_ids": other}
+        {"prompt_id": "a", "ranked": True, "ranking_size": 0, "chosen_ids": one, "rejected_ids": other}
         for one, other in itertools.combinations(responses, 2)
     ]
+    set_ranking_sizes(rows)
     assert count_rankings(rows, [[0, 1, 2, 3, 4, 5]]) == (1, 6)
-    assert count_rankings(rows, [[0, 1, 2], [3, 4, 5]]) == (1, 3), "the last three are all comparisons of three"
+    assert count_rankings(rows, [[0, 1, 2], [3, 4, 5]]) == (0, 0), "the last three are all comparisons of three"
     assert count_rankings(rows, [[0, 1], [2, 3], [4, 5]]) == (0, 0)
 
 

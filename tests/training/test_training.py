@@ -21,6 +21,7 @@ from reward_model.modeling.model import build_reward_model, save_reward_model
 from reward_model.params import TrainParams
 from reward_model.training import config as training_config
 from reward_model.training import run as training_run
+from reward_model.training import trainer as training_trainer
 from reward_model.training.losses import PairTotals, centring_losses, pair_losses
 from reward_model.training.run import TrainingResult, train
 from reward_model.training.sampler import PairCollator
@@ -362,7 +363,24 @@ def test_few_validation_prompts_choose_nothing(tiny_base: Path, capsys: pytest.C
     result, _ = run(tiny_base, rows[:20], swapped(rows[31:]), eval_steps=0.5, early_stopping_patience=1)
     assert result.summary["kept_step"] == result.summary["steps"] == 3
     assert "eval_loss" in result.summary
-    assert "9 validation prompts are too few to choose by: the last weights are kept" in capsys.readouterr().err
+    few = "9 validation prompts are too few to choose by, 10 are needed: the last weights are kept"
+    assert f"{few}, and training does not stop early\n" in capsys.readouterr().err
+    run(tiny_base, rows[:20], swapped(rows[31:]), eval_steps=0.5, keep="best")
+    assert f"{few}\n" in capsys.readouterr().err
+    run(tiny_base, rows[:20], swapped(rows[31:]), eval_steps=0.5)
+    assert "choose" not in capsys.readouterr().err
+
+
+def test_evaluations_at_the_end_alone_choose_nothing(tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = token_rows(encoder_of(tiny_base), 40)
+    result, _ = run(tiny_base, rows[:20], swapped(rows[20:]), eval_steps=3, keep="best", early_stopping_patience=1)
+    assert result.summary["kept_step"] == result.summary["steps"] == 3
+    line = (
+        "train.eval_steps: 3 leaves no evaluation to choose by before step 3, the last: the last weights are kept, and"
+    )
+    assert f"{line} training does not stop early\n" in capsys.readouterr().err
+    run(tiny_base, rows[:20], swapped(rows[20:]), eval_steps=2, keep="best")
+    assert "choose" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": True}, {"lora": True}])
@@ -408,16 +426,24 @@ def test_a_share_of_the_layers_is_frozen_rounded_down(tiny_base: Path, wanted: f
 
 
 def test_more_frozen_layers_than_there_are_is_one_error(tiny_base: Path) -> None:
-    with pytest.raises(UserError, match=r"^train\.freeze_layers is 3, but the base has 2 layers$"):
+    fault = r"^train\.freeze_layers is 3, but the number of layers kept \(train\.layers\) is"
+    with pytest.raises(UserError, match=rf"{fault} 2$"):
         run(tiny_base, freeze_layers=3)
+    encoder = encoder_of(tiny_base)
+    cut, params = build_reward_model(tiny_base, encoder, 0, 1), dataclasses.replace(PARAMS, freeze_layers=3)
+    with pytest.raises(UserError, match=rf"{fault} 1$"):
+        train(cut, encoder, token_rows(encoder, 20), params)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optim": "adafactor"},
+        {"optim": "adafactor", "lr_scheduler_type": "polynomial"},
         {"optim": "sgd", "lr_scheduler_type": "cosine"},
+        {"optim": "adagrad", "lr_scheduler_type": "cosine_with_restarts"},
+        {"optim": "rmsprop", "lr_scheduler_type": "inverse_sqrt"},
         {"lr_scheduler_type": "reduce_lr_on_plateau"},
+        {"lr_scheduler_type": "greedy"},
     ],
 )
 def test_other_optimizers_and_schedules_train(tiny_base: Path, changes: dict[str, Any]) -> None:
@@ -432,7 +458,7 @@ def test_other_optimizers_and_schedules_train(tiny_base: Path, changes: dict[str
     [
         ({"report_to": ["wandb"]}, r"train\.report_to: not installed: wandb \(pip install"),
         ({"optim": "adamw_bnb_8bit"}, r"train\.optim: adamw_bnb_8bit cannot be had: "),
-        ({"lr_scheduler_type": "cosine_with_min_lr"}, r"train\.lr_scheduler_type: cosine_with_min_lr cannot be had: "),
+        ({"lr_scheduler_type": "polynomial", "learning_rate": 1e-8}, r"lr_scheduler_type: polynomial cannot be had: "),
         ({"loss": "plackett_luce", "label_smoothing": 0.1}, r"label_smoothing is for train\.loss: bradley_terry"),
         ({"lr_scheduler_type": "greedy", "eval_steps": None}, r"greedy goes by evaluations: set train\.eval_steps"),
         ({"keep": "best", "eval_steps": None}, r"train\.keep: best goes by evaluations: set train\.eval_steps"),
@@ -470,6 +496,26 @@ def test_embeddings_of_tokens_that_do_not_occur_are_left_alone_and_the_others_tr
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_cure(tiny_base: Path) -> None:
     with pytest.raises(UserError, match=r"not finite in step \d+ \(pairs \d+.*\): lower train\.learning_rate"):
         run(tiny_base, learning_rate=1e30, num_train_epochs=3)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_its_step_and_the_curve(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the loss is finite, as where a square root of zero is differentiated."""
+    original = training_trainer.pair_losses
+    monkeypatch.setattr(training_trainer, "pair_losses", lambda *given: original(*given) + (0 * given[0]).sqrt())
+    curve = tmp_path / "curve.json"
+    with pytest.raises(UserError, match=r"^the gradient is not finite in step 1: lower train\.learning_rate, or set"):
+        run(tiny_base, curve_file=curve)
+    assert not curve.exists()
+
+
+def test_a_loss_on_validation_pairs_that_is_not_finite_stops_before_the_curve(tiny_base: Path, tmp_path: Path) -> None:
+    """The only step has broken the weights."""
+    rows, curve = token_rows(encoder_of(tiny_base), 30), tmp_path / "curve.json"
+    with pytest.raises(UserError, match=r"^the loss on validation pairs is not finite after step 1: lower train\."):
+        run(tiny_base, rows[:8], rows[8:], curve, head_learning_rate=3e38, lr_scheduler_type="constant")
+    assert "NaN" not in curve.read_text()
 
 
 def test_a_model_that_the_last_step_broke_is_not_saved(tiny_base: Path, tmp_path: Path) -> None:

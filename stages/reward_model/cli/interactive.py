@@ -11,15 +11,19 @@ from reward_model.scoring.manager import RewardModelManager
 from reward_model.scoring.prompts import as_messages, read_prompt
 
 HELP = """\
-Give a prompt, then its responses; an empty line after the last one shows the result. One response gets a reward,
-two are compared, more are ranked.
+Give a prompt, then its responses; an empty line after the last one shows the result, as does the end of the input.
+One response gets a reward, two are compared, more are ranked.
   several lines   end a line with \\ to go on in the next one; in a terminal Alt-Enter does it too, and pasted text
                   keeps its lines
   a chat          @chat.json as the prompt: a file with a list of role and content
   earlier input   arrow up
   /model [DIR]    say which model is used, or use another: a folder, or hub:NAME
   /again          start over with a new prompt
-  /help, /quit    this text; leave (as do Ctrl-D and Ctrl-C)"""
+  /help, /quit    this text; leave (as do Ctrl-C, and Ctrl-D, which shows the result first)"""
+
+
+class Leave(Exception):
+    """The session is to end at once."""
 
 
 class StartOver(Exception):
@@ -32,7 +36,8 @@ class InteractiveSession:
     Args:
         load: gives a manager with the model of a folder or hub:NAME, and tells what there is to say of it.
         model: what to begin with, as `load` takes it.
-        ask: shows a label and returns what was typed; EOFError and KeyboardInterrupt end the session.
+        ask: shows a label and returns what was typed; EOFError is the end of the input, KeyboardInterrupt ends the
+            session at once.
     """
 
     def __init__(self, load: Callable[[str], RewardModelManager], model: str, ask: Callable[[str], str]) -> None:
@@ -40,19 +45,20 @@ class InteractiveSession:
         self.model = model
         self._load = load
         self._ask = ask
+        self._is_over = False
 
     def run(self) -> None:
-        """Ask for prompts and responses until /quit, Ctrl-D or Ctrl-C."""
+        """Ask for prompts and responses until /quit, Ctrl-C or the end of the input, which is as an empty line."""
         _say("Which answer is better? Give a prompt, then its responses. /help explains, /quit leaves.")
         try:
-            while True:
+            while not self._is_over:
                 try:
                     self._one_prompt()
                 except StartOver:
                     continue
                 except UserError as error:
                     _say(f"error: {error}")
-        except (EOFError, KeyboardInterrupt):
+        except (Leave, KeyboardInterrupt):
             _say("")
 
     def _one_prompt(self) -> None:
@@ -77,9 +83,9 @@ class InteractiveSession:
     def _answer(self, label: str) -> str:
         """What was typed at `label`; commands are carried out, and the label shown again."""
         while True:
-            text = self._ask(label)
+            text = self._line(label)
             while text.endswith("\\"):
-                text = text[:-1] + "\n" + self._ask("... ")
+                text = text[:-1] + "\n" + self._line("... ")
             if not text.startswith("/"):
                 return text.strip("\n")
             try:
@@ -87,9 +93,19 @@ class InteractiveSession:
             except UserError as error:
                 _say(f"error: {error}")
 
+    def _line(self, label: str) -> str:
+        """What was typed at `label`; nothing once the input is over."""
+        if not self._is_over:
+            try:
+                return self._ask(label)
+            except EOFError:
+                self._is_over = True
+                _say("")
+        return ""
+
     def _command(self, name: str, argument: str = "") -> None:
         if name == "/quit":
-            raise EOFError
+            raise Leave
         if name == "/again":
             raise StartOver
         if name == "/help":

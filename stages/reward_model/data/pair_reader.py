@@ -2,16 +2,16 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from reward_model.common.errors import InvalidRow, UserError
 from reward_model.common.messages import Row, is_unicode
 from reward_model.data import rankings
 from reward_model.data.chats import SHORT, describe, has_value
+from reward_model.data.column_names import list_names, meant_columns
 from reward_model.data.label_formats import (
     are_numbered,
     arena_competition_row,
@@ -31,10 +31,6 @@ SIDE_SCORES = (
     ("chosen_score", "rejected_score"),
     ("chosen_rating", "rejected_rating"),
 )
-PROMPT_NAMES = ("instruction", "question", "query", "input", "user_input", "prompts", "user")
-RESPONSE_WORDS = {"response", "responses", "answer", "answers", "completion", "output", "text", "reply"}
-MAX_NAMES = 8  # of columns, in a line
-SAME_NAME = 0.905  # likeness of names from which one is the other: `promt` is `prompt`, `response_1` not `response_a`
 OUTSIDE = math.inf  # a number that is no probability
 
 
@@ -94,6 +90,8 @@ class PairReader:
         formats: how many rows had each format.
         names: the columns that were met, in their order.
         labels: of rows with a label that decides which response is better, how often it is the first, the second, none.
+        certain: of rows whose label but says how sure it is that chosen is better, how often it is given, absent, below
+            0.5 (swapped).
         rated: of rows that rate both sides, how often the rejected one is above the chosen one (True) or not (False).
     """
 
@@ -103,6 +101,7 @@ class PairReader:
     formats: Counter[str] = field(default_factory=Counter)
     names: dict[str, None] = field(default_factory=dict)
     labels: Counter[str] = field(default_factory=Counter)
+    certain: Counter[str] = field(default_factory=Counter)
     rated: Counter[bool] = field(default_factory=Counter)
     _read: set[str] = field(default_factory=set)
     # Of labels, by the columns of their rows: 0, 0.5 and 1, any other probability as NaN, what is none as `OUTSIDE`.
@@ -141,7 +140,7 @@ class PairReader:
                 raise UserError(
                     f"{named} holds numbers that are no probabilities: set {section}.preference_format to index_from_1 "
                     f"if 1 means that {of_rows.chosen!r} is better and 2 {of_rows.rejected!r}; to signed if a number "
-                    "below 0 means the first and one above the second"
+                    "below 0 means the first and one above the second; divide percentages by 100"
                 )
         columns, of_two = self.columns, _are_numbered(self.columns)
         labels = self._unused_labels()
@@ -159,7 +158,7 @@ class PairReader:
         formats = ", ".join(f"{name} {rows}" for name, rows in self.formats.most_common())
         found = [f"formats: {formats}"] if formats else []
         if self._unread:
-            found.append(f"columns not read: {_list_names(self._unread, describe)}")
+            found.append(f"columns not read: {list_names(self._unread, describe)}")
         if self.formats["rated responses"]:
             found.append("note: rated responses to one prompt are compared only where their rows follow one another")
         if (labels := self._unused_labels()) and self.columns.chosen in self.names:
@@ -167,10 +166,17 @@ class PairReader:
                 f"note: if {SHORT.repr(labels[0])} says which response is better, set data.preference_column to it: "
                 f"now {self.columns.chosen!r} is taken for the better one of every row"
             )
-        if (swapped := self.rated[True]) > self.rated[False]:
+        name, given, absent = self.columns.preference, self.certain["given"], self.certain["absent"]
+        if swapped := self.certain["swapped"]:
             found.append(
-                f"warning: in {swapped} of {self.rated.total()} rows the rejected response is rated above the chosen "
-                "one: if a higher rating is a better one, the two columns are the wrong way round"
+                f"note: {swapped} of {given} {name!r} are below 0.5: rejected is taken for the better response"
+            )
+        if given and absent:
+            found.append(f"note: {absent} rows without a {name!r} are taken for certain, as with 1; {given} have one")
+        if (contradicting := self.rated[True]) > self.rated[False]:
+            found.append(
+                f"warning: in {contradicting} of {self.rated.total()} rows the rejected response is rated above the "
+                "chosen one: if a higher rating is a better one, the two columns are the wrong way round"
             )
         return found
 
@@ -203,9 +209,12 @@ class PairReader:
         if columns.preference_format == "auto" and number is not None:
             is_probability = 0 <= number <= 1
             self._numbers[columns].add(number if number in (0, TIE, 1) else math.nan if is_probability else OUTSIDE)
-        if not _is_certainty(columns):
-            with suppress(InvalidRow):
-                self.labels.update(filter(None, [_better_response(_read_label(row, columns))]))
+        with suppress(InvalidRow):
+            better = _better_response(_read_label(row, columns))
+            if _is_certainty(columns):
+                self.certain.update([*(["swapped"] if better == "second" else []), "given" if better else "absent"])
+            elif better:
+                self.labels[better] += 1
 
     def _scores_are_read(self) -> bool:
         return bool(self.columns.min_score_gap or self.columns.margin_per_point)
@@ -225,7 +234,7 @@ class PairReader:
             (row["reason"], row.get("detail")) == ("missing_value", describe(name)) for row in parsed.rejects
         )
         if is_missing and name not in self.names:
-            found = _list_names(sorted(self.names), SHORT.repr)
+            found = list_names(sorted(self.names), SHORT.repr)
             raise UserError(
                 f"no column {name!r} in the data, to say which response is better; it has {found}: set "
                 f"{section}.preference_column to one of them. If it is the same one in every row, name the columns "
@@ -244,12 +253,18 @@ class PairReader:
             raise UserError("the columns are there, but no row has a value in all of them")
         keys = [f"{section}.{name}_column" for name in missing]
         wanted = ", ".join(repr(getattr(self.columns, name)) for name in missing)
-        found = _list_names(sorted(self.names), SHORT.repr)
+        found = list_names(sorted(self.names), SHORT.repr)
         message = f"no column {wanted} in the data; it has {found}: set"
-        meant = _meant({name: getattr(self.columns, name) for name in missing}, self._unread)
+        meant = meant_columns({name: getattr(self.columns, name) for name in missing}, self._unread)
         if None not in meant and len(set(meant)) == len(meant):
             targets = [f"{key} to {SHORT.repr(name)}" for key, name in zip(keys, meant, strict=True)]
             raise UserError(f"{message} {', '.join(targets)}")
+        if len(missing) == 3 and any(len(name) > 40 or name.count(" ") > 2 for name in self.names):
+            raise UserError(
+                f"no column {wanted} in the data; it has {found}: these look like texts, so the file seems to have no "
+                "header line: write the columns' names above its rows, such as prompt,chosen,rejected; if they are "
+                f"names, set {' and '.join(keys)} to those that are meant"
+            )
         message = f"{message} {' and '.join(keys)} to one of them"
         if missing == ["prompt"]:
             raise UserError(message)
@@ -259,32 +274,6 @@ class PairReader:
             f"label{label} says which that is, set {section}.preference_column, too. Data "
             "with one response a row (SFT, KTO) has no pairs, and columns within columns are not read"
         )
-
-
-def _list_names(names: Sequence[str], show: Callable[[str], str]) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(map(show, names[:MAX_NAMES])) + more
-
-
-def _meant(wanted: Mapping[str, str], unused: Sequence[str]) -> list[str | None]:
-    """The unused columns that most likely are the parts of a row that are wanted, by part: prompt, chosen, rejected."""
-    found = {part: _misspelt(name, unused) for part, name in wanted.items()}
-    sides = [(name, other) for name in unused if (other := other_side(name)) in unused]
-    texts = [(name, other) for name, other in sides if RESPONSE_WORDS & set(name.lower().split("_"))]
-    candidates = texts or sides
-    if {"chosen", "rejected"} <= wanted.keys() and len(candidates) == 1:
-        found["chosen"], found["rejected"] = candidates[0]
-    questions = [name for name in unused if name.lower() in PROMPT_NAMES]
-    if "prompt" in wanted and found["prompt"] is None and len(questions) == 1:
-        found["prompt"] = questions[0]
-    return list(found.values())
-
-
-def _misspelt(name: str, names: Iterable[str]) -> str | None:
-    """The one of some names that is this one with a letter wrong, or in another case; None if none is."""
-    by_key = {other.strip().lower(): other for other in names}
-    found = get_close_matches(name.lower(), by_key, n=1, cutoff=SAME_NAME)
-    return by_key[found[0]] if found else None
 
 
 def _are_numbered(columns: Columns) -> bool:

@@ -31,6 +31,7 @@ MANY = {  # above which there is a warning
     "labels": 0.8,
     "leaks": 0.02,
     "longer_wins": 0.8,
+    "largest_prompt": 0.2,
 }
 MIN_PAIRS = 50  # of a source, to warn of it
 MIN_WORDS = 5_000  # that must be known before a word that is met but once, at an end, is taken for a part of one
@@ -175,6 +176,14 @@ def unbalanced_labels(counts: Mapping[str, Any]) -> Iterator[str]:
         place, most = max(labels.items(), key=lambda item: item[1], default=("", 0))
         if (total := sum(labels.values())) >= MIN_PAIRS and most / total > MANY["labels"]:
             yield f"{path}: the label says {place!r} in {most / total:.0%} of the rows: is it read right?"
+
+
+def dominant_prompts(counts: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each split many of whose pairs are of a single prompt."""
+    for name, own in counts["splits"].items():
+        if own["pairs"] >= MIN_PAIRS and own["largest_prompt"] > MANY["largest_prompt"]:
+            meaning = "data.max_pairs_per_prompt limits them" if name == "train" else "its figures say little of others"
+            yield f"{own['largest_prompt']:.0%} of the {name} pairs are of one prompt: {meaning}"
 
 
 def quality_warnings(quality: Mapping[str, Any]) -> Iterator[str]:

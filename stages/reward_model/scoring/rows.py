@@ -113,12 +113,15 @@ def _conversation(kind: str, values: Row) -> tuple[Prompt, list[str]]:
     if kind == "pair":
         prompt, chosen, rejected = parse_sides(values, Columns())
         return prompt, [chosen, rejected]
+    if kind == "text" and values.get("response") is None and "text" in values:
+        return prompt_of_row(values), [_response(values, "text")]
+    if all(values.get(name) is None for name in PROMPTS):
+        raise InvalidRow("no_prompt")  # that is what a join leaves; "" says that there is none
     prompt = prompt_of_row(values)
     if kind == "comparison":
         return prompt, [_response(values, name) for name in SIDES]
     if kind == "text":
-        name = "text" if values.get("response") is None and "text" in values else "response"
-        return prompt, [_response(values, name)]
+        return prompt, [_response(values, "response")]
     responses = values.get("responses")
     if not isinstance(responses, list) or not responses:
         raise InvalidRow("responses is not a list of texts")

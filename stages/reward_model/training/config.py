@@ -15,6 +15,7 @@ from reward_model.modeling.devices import world_size
 from reward_model.params import TrainParams
 from reward_model.training.loggers import set_up_loggers
 from reward_model.training.sampler import PairRow, TrainingPlan, comparison_weights
+from reward_model.training.validation import MIN_PROMPTS
 
 CURVE_POINTS = 25
 EVALUATING_SCHEDULES = ("reduce_lr_on_plateau", "greedy")  # those that go by validation figures
@@ -103,6 +104,29 @@ def evaluation_interval(eval_steps: float | None, steps: int) -> int | None:
     if eval_steps is None:
         return None
     return math.ceil(eval_steps * steps) if eval_steps < 1 else int(eval_steps)
+
+
+def why_nothing_is_chosen(params: TrainParams, prompts: int, steps: int) -> str | None:
+    """Why evaluations choose no weights and no end, if they are to; None if they can.
+
+    Args:
+        params: the section.
+        prompts: of the validation pairs that are evaluated on.
+        steps: of the whole training.
+    """
+    stops = params.early_stopping_patience is not None
+    interval = evaluation_interval(params.eval_steps, steps)
+    if interval is None or not (params.keep == "best" or stops):
+        return None
+    if prompts < MIN_PROMPTS:
+        reason = f"{prompts} validation prompts are too few to choose by, {MIN_PROMPTS} are needed"
+    elif interval >= steps:
+        reason = (
+            f"train.eval_steps: {params.eval_steps:g} leaves no evaluation to choose by before step {steps}, the last"
+        )
+    else:
+        return None
+    return f"{reason}: the last weights are kept" + (", and training does not stop early" if stops else "")
 
 
 def effective_batch_size(params: TrainParams) -> int:

@@ -23,7 +23,9 @@ def freeze_layers(model: PreTrainedModel, wanted: int | float) -> Iterator[int]:
     layers = _layers(model)
     count = int(wanted * len(layers)) if isinstance(wanted, float) else wanted
     if count > len(layers):
-        raise UserError(f"train.freeze_layers is {count}, but the base has {len(layers)} layers")
+        raise UserError(
+            f"train.freeze_layers is {count}, but the number of layers kept (train.layers) is {len(layers)}"
+        )
     own = [weight for layer in layers[:count] for weight in layer.parameters()]
     frozen = [*_weights_before(model, layers[0]), *own] if count else []
     parameters = [weight for weight in frozen if weight.requires_grad]

@@ -25,13 +25,31 @@ def find_ranking(comparisons: Sequence[tuple[Response, Response]]) -> list[Respo
     return ordered if [wins[response] for response in ordered] == list(range(count))[::-1] else None
 
 
+def set_ranking_sizes(rows: Sequence[dict[str, Any]]) -> None:
+    """Set ranking_size of each row: how many comparisons its prompt's ranking has, where all of them are one.
+
+    A part of a ranking may look like one, but is none: which comparisons are computed together is chance.
+
+    Args:
+        rows: all that are trained on, with prompt_id, chosen_ids, rejected_ids and ranked: whether it may be in one.
+    """
+    by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["ranked"]:
+            by_prompt[row["prompt_id"]].append(row)
+    for own in by_prompt.values():
+        if find_ranking([_sides(row) for row in own]) is not None:
+            for row in own:
+                row["ranking_size"] = len(own)
+
+
 def find_rankings(
     rows: Sequence[Mapping[str, Any]], sides: Sequence[tuple[Response, Response]]
 ) -> tuple[list[list[Response]], list[int]]:
     """The rankings among rows of several prompts.
 
     Args:
-        rows: comparisons with prompt_id, and ranked: whether the row may be part of a ranking.
+        rows: comparisons with prompt_id, and ranking_size, as `set_ranking_sizes` has set it.
         sides: what each compares, the better one first.
 
     Returns:
@@ -39,13 +57,13 @@ def find_rankings(
     """
     by_prompt: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
-        if row["ranked"]:
+        if row["ranking_size"]:
             by_prompt[row["prompt_id"]].append(number)
     rankings: list[list[Response]] = []
     of_rows = [NONE] * len(rows)
     for numbers in by_prompt.values():
         ranking = find_ranking([sides[number] for number in numbers])
-        if ranking is not None:
+        if ranking is not None and len(numbers) == rows[numbers[0]]["ranking_size"]:
             for number in numbers:
                 of_rows[number] = len(rankings)
             rankings.append(ranking)
@@ -57,12 +75,16 @@ def count_rankings(rows: Sequence[Mapping[str, Any]], micro_batches: Sequence[Se
     found: set[frozenset[int]] = set()
     for numbers in micro_batches:
         own = [rows[number] for number in numbers]
-        _, of_rows = find_rankings(own, [(tuple(row["chosen_ids"]), tuple(row["rejected_ids"])) for row in own])
+        _, of_rows = find_rankings(own, list(map(_sides, own)))
         by_ranking: dict[int, set[int]] = defaultdict(set)
         for number, ranking in zip(numbers, of_rows, strict=True):
             by_ranking[ranking].add(number)
         found |= {frozenset(of_one) for ranking, of_one in by_ranking.items() if ranking != NONE}
     return len(found), sum(map(len, found))
+
+
+def _sides(row: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(row["chosen_ids"]), tuple(row["rejected_ids"])
 
 
 def ranking_losses(scores: torch.Tensor, rankings: torch.Tensor) -> torch.Tensor:

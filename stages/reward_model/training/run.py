@@ -35,6 +35,7 @@ from reward_model.training.config import (
     evaluation_interval,
     reward_config,
     training_plan,
+    why_nothing_is_chosen,
 )
 from reward_model.training.curve import EVAL_KEYS, CurveCallback, build_curve
 from reward_model.training.distributed import is_main_process, require_known_sharding, setup_fsdp, unshard
@@ -44,11 +45,11 @@ from reward_model.training.lean_layers import lean_layers
 from reward_model.training.loggers import dvclive_callback
 from reward_model.training.lora import ADAPTER_NAME, lora_adapters
 from reward_model.training.oom import DeviceFailed, release_memory
-from reward_model.training.rankings import count_rankings
+from reward_model.training.rankings import count_rankings, set_ranking_sizes
 from reward_model.training.resuming import agreed_checkpoint
-from reward_model.training.sampler import PairCollator, labelled_row
+from reward_model.training.sampler import PairCollator, TrainingPlan, labelled_row
 from reward_model.training.trainer import PairTrainer
-from reward_model.training.validation import MIN_PROMPTS, Validation
+from reward_model.training.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,7 @@ class Training:
         ]
         rank = self.params.loss == "plackett_luce"
         collate = PairCollator(self.encoder.contract.pad_token_id, layout, self.compact_ids, rank)
-        rankings, ranked = count_rankings(rows, plan.micro_batches) if rank else (0, 0)
-        if rank and is_main_process():
-            say(
-                f"rankings computed whole: {rankings}, with {ranked} of {len(self.pairs)} comparisons; the others are "
-                "trained on as pairs"
-            )
+        rankings = self._find_rankings(rows[:-1], plan) if rank else 0
         trainer = PairTrainer(
             model=self.model,
             args=config,
@@ -168,25 +164,40 @@ class Training:
             data_collator=collate,
             train_dataset=Dataset.from_list(rows),
             params=self.params,
-            labelled=sum(not pair.get("degenerate") for pair in self.pairs),
+            labelled=self._labelled(),
             pair_ids=[str(pair.get("id", number)) for number, pair in enumerate(self.pairs)],
             plan=plan,
             rankings=rankings,
-            validation=self._validation(collate),
+            validation=self._validation(collate, len(plan.steps)),
             checkpoints=self.checkpoints,
             on_cpu=compute.device.type == "cpu",
         )
         trainer.remove_callback(PrinterCallback)
         return trainer
 
-    def _validation(self, collate: PairCollator) -> Validation | None:
-        if not self.validation:
-            return None
-        validation = Validation(self.validation, self.params.per_device_train_batch_size, collate)
-        chooses = self.params.keep == "best" or self.params.early_stopping_patience
-        if chooses and validation.prompts < MIN_PROMPTS and is_main_process():
-            say(f"{validation.prompts} validation prompts are too few to choose by: the last weights are kept")
-        return validation
+    def _find_rankings(self, rows: Sequence[dict[str, Any]], plan: TrainingPlan) -> int:
+        """How many rankings among the rows have one loss; says so."""
+        set_ranking_sizes(rows)
+        rankings, ranked = count_rankings(rows, plan.micro_batches)
+        told = f"rankings with one loss: {rankings}, of {ranked} comparisons"
+        if others := self._labelled() - ranked:
+            told += (
+                f"; {others} others are trained on as pairs (ties, soft labels, margins, a comparison missing, or more "
+                f"of them than an effective batch of {plan.effective_batch})"
+            )
+        if is_main_process():
+            say(told)
+        return rankings
+
+    def _labelled(self) -> int:
+        return sum(not pair.get("degenerate") for pair in self.pairs)
+
+    def _validation(self, collate: PairCollator, steps: int) -> Validation | None:
+        rows = self.validation
+        reason = why_nothing_is_chosen(self.params, len({row["prompt_id"] for row in rows}), steps)
+        if reason is not None and is_main_process():
+            say(reason)
+        return Validation(rows, self.params.per_device_train_batch_size, collate) if rows else None
 
 
 def train(
@@ -210,7 +221,7 @@ def train(
         curve_file: gets the training curves while the training runs.
 
     Raises:
-        UserError: a param does not fit, the loss is not finite, memory is too small, or nothing can be written.
+        UserError: a param does not fit, a loss or gradient is not finite, memory is too small, or a file not written.
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint is saved.
     """
     require_known_sharding()

@@ -211,8 +211,8 @@ def labelled_row(row: PairRow, number: int, weight: float) -> dict[str, Any]:
         "preference": preference,
         "weight": weight,
         "number": number,
-        # Rankings tell an order and no more; degenerate responses are in none.
-        "ranked": preference == 1 and row["margin"] == 0 and not row.get("degenerate"),
+        "ranked": preference == 1 and row["margin"] == 0 and not row.get("degenerate"),  # by an order and no more
+        "ranking_size": 0,
     }
 
 

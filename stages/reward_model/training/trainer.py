@@ -1,5 +1,6 @@
 """TRL's RewardTrainer with a loss that is exact over the effective batch, metrics per pair, and steps that survive."""
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -26,6 +27,7 @@ from reward_model.training.sampler import LABELS, MicroBatch, Step, TrainingPlan
 from reward_model.training.saving import SavingTrainer
 from reward_model.training.validation import MIN_PROMPTS, Validation
 
+CURE = "lower train.learning_rate, or set train.precision: fp32"  # of what is not finite
 WINDOW = 64  # pairs behind the loss that the progress line shows
 MAX_UNSEEN = 4096  # more would tell the temperature no better, and checkpoints hold them
 
@@ -161,6 +163,8 @@ class PairTrainer(SavingTrainer):
         if self.accelerator.num_processes > 1:
             figures = torch.tensor(list(metrics.values()), device=self.args.device, dtype=torch.float64)
             metrics = dict(zip(metrics, cast(Any, broadcast(figures)).tolist(), strict=True))
+        if not math.isfinite(metrics["eval_loss"]):
+            raise UserError(f"the loss on validation pairs is not finite after step {self.state.global_step}: {CURE}")
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         model.train()
@@ -183,6 +187,13 @@ class PairTrainer(SavingTrainer):
             self.control.should_save = False  # a training that resumed there would go on
             say(f"no better validation loss since step {since}: stopped after step {state.global_step}")
         return False
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """The trainer's, which must be finite: else the step would spoil the weights."""
+        norm: Any = super()._get_grad_norm(model, grad_norm)
+        if not math.isfinite(float(norm)):
+            raise UserError(f"the gradient is not finite in step {self.state.global_step + 1}: {CURE}")
+        return norm
 
     def _attempt(
         self, model: torch.nn.Module, step: Step, weight: torch.Tensor | int | None
@@ -286,10 +297,7 @@ class PairTrainer(SavingTrainer):
         finite = torch.isfinite(losses)
         if not finite.all():
             ids = ", ".join(self.pair_ids[number] for number in numbers[~finite].tolist())
-            raise UserError(
-                f"the loss is not finite in step {self.state.global_step + 1} (pairs {ids}): lower "
-                "train.learning_rate, or set train.precision: fp32"
-            )
+            raise UserError(f"the loss is not finite in step {self.state.global_step + 1} (pairs {ids}): {CURE}")
 
 
 def late_unseen(plan: TrainingPlan, labelled: int) -> set[int]:
