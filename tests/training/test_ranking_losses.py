@@ -8,6 +8,7 @@ import torch
 
 from reward_model.modeling.batching import Layout, masked_batch, packed_batch, padded_batch
 from reward_model.modeling.forward import rewards
+from reward_model.training import run as training_run
 from reward_model.training.losses import pair_losses
 from reward_model.training.rankings import NONE, count_rankings, find_ranking, ranking_losses, set_ranking_sizes
 from test_training import (
@@ -117,6 +118,23 @@ def test_a_ranking_in_parts_is_none() -> None:
     assert count_rankings(rows, [[0, 1, 2, 3, 4, 5]]) == (1, 6)
     assert count_rankings(rows, [[0, 1, 2], [3, 4, 5]]) == (0, 0), "the last three are all comparisons of three"
     assert count_rankings(rows, [[0, 1], [2, 3], [4, 5]]) == (0, 0)
+
+
+def test_a_process_with_less_to_do_computes_no_ranking_meanwhile(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of several processes it gets the row that counts for nothing, which repeats a comparison of a ranking."""
+    training_plan = training_run.training_plan
+
+    def with_a_filler(pairs: list[dict[str, Any]], *arguments: Any) -> Any:
+        plan = training_plan(pairs, *arguments)
+        plan.steps[0][0].micro_batches.append([len(pairs)])
+        return plan
+
+    monkeypatch.setattr(training_run, "training_plan", with_a_filler)
+    result, _ = run(tiny_base, tournament_rows(encoder_of(tiny_base), [4, 3]), loss="plackett_luce")
+    assert result.summary["rankings"] == 2
+    assert "rankings with one loss: 2, of 9 comparisons\n" in capsys.readouterr().err
 
 
 def test_less_memory_changes_no_ranking(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

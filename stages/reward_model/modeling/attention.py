@@ -133,11 +133,12 @@ def _attend(
 
 
 def _is_bfloat16_on_cpu(states: torch.Tensor) -> bool:
-    if states.device.type != "cpu":
-        return False
-    if torch.is_autocast_enabled("cpu"):
-        return torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return states.dtype == torch.bfloat16
+    return states.device.type == "cpu" and compute_dtype(states.device, states.dtype) == torch.bfloat16
+
+
+def compute_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The precision of products there: autocast's where it is on, else that of what is multiplied."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
 
 
 class MatrixAttention(torch.autograd.Function):

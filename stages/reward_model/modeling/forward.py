@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from reward_model.contract.encoder import Group
-from reward_model.modeling.attention import MASKED, PACKED, build_spans
+from reward_model.modeling.attention import MASKED, PACKED, build_spans, compute_dtype
 from reward_model.modeling.batching import Batch, Layout, masked_batch, packed_batch, padded_batch
 from reward_model.modeling.head import read_rewards
 from reward_model.modeling.quiet import quiet_transformers
@@ -50,7 +50,7 @@ def hidden_states(
 ) -> torch.Tensor:
     """The last layer's states (rows, T, size); the arguments are the fields of a batch without `rows` and `ends`."""
     if attention_mask is not None and attention_mask.dim() == 4:
-        attention_mask = _as_bias(attention_mask, model.dtype)
+        attention_mask = _as_bias(attention_mask, compute_dtype(attention_mask.device, model.dtype))
     options: dict[str, Any] = {"attention_mask": attention_mask}
     if groups:
         spans = build_spans(groups["prefix_lengths"], groups["rest_lengths"], groups["group_sizes"], input_ids.device)
@@ -65,9 +65,6 @@ def _as_bias(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
     SDPA would make that of a boolean mask in every layer, and keep each for the backward pass.
     """
-    device = mask.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 

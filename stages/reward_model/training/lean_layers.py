@@ -11,6 +11,8 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 
+from reward_model.modeling.attention import compute_dtype
+
 Forward = Callable[..., Any]
 
 
@@ -58,7 +60,8 @@ def _agree(layer: torch.nn.Module, lean: Forward) -> bool:
 
 
 def _rms_norm(layer: Any, states: torch.Tensor) -> torch.Tensor:
-    return cast(torch.Tensor, RMSNorm.apply(states, layer.weight, layer.variance_epsilon, _compute_dtype(states)))
+    dtype = compute_dtype(states.device, states.dtype)
+    return cast(torch.Tensor, RMSNorm.apply(states, layer.weight, layer.variance_epsilon, dtype))
 
 
 def _swiglu(layer: Any, states: torch.Tensor) -> torch.Tensor:
@@ -68,12 +71,9 @@ def _swiglu(layer: Any, states: torch.Tensor) -> torch.Tensor:
 def _rotary(layer: Any, *arguments: Any, **options: Any) -> Any:
     """The sines and cosines by which transformers turns queries and keys; some models have complex ones instead."""
     tables = type(layer).forward(layer, *arguments, **options)
-    return tuple(table.to(_compute_dtype(table)) for table in tables) if isinstance(tables, tuple) else tables
-
-
-def _compute_dtype(states: torch.Tensor) -> torch.dtype:
-    kind = states.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    if not isinstance(tables, tuple):
+        return tables
+    return tuple(table.to(compute_dtype(table.device, table.dtype)) for table in tables)
 
 
 class RMSNorm(torch.autograd.Function):

@@ -156,7 +156,7 @@ class Training:
         ]
         rank = self.params.loss == "plackett_luce"
         collate = PairCollator(self.encoder.contract.pad_token_id, layout, self.compact_ids, rank)
-        rankings = self._find_rankings(rows[:-1], plan) if rank else 0
+        rankings = self._find_rankings(rows, plan) if rank else 0
         trainer = PairTrainer(
             model=self.model,
             args=config,
@@ -176,8 +176,8 @@ class Training:
         return trainer
 
     def _find_rankings(self, rows: Sequence[dict[str, Any]], plan: TrainingPlan) -> int:
-        """How many rankings among the rows have one loss; says so."""
-        set_ranking_sizes(rows)
+        """How many rankings among the rows, of which the last counts for nothing, have one loss; says so."""
+        set_ranking_sizes(rows[:-1])
         rankings, ranked = count_rankings(rows, plan.micro_batches)
         told = f"rankings with one loss: {rankings}, of {ranked} comparisons"
         if others := self._labelled() - ranked:
